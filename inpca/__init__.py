@@ -1,0 +1,42 @@
+"""One picture of every model you ever trained.
+
+`inpca` measures the Bhattacharyya distance between all pairs of an ensemble of
+probabilistic models, out of core, and embeds them isometrically in Minkowski
+space (InPCA). This module lists the public names and does nothing else: each is
+imported when it is first used, so that ``import inpca`` is quick and needs no
+optional package.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DamagedStoreError": "inpca.errors",
+    "Ensemble": "inpca.store.ensemble",
+    "InPCA": "inpca.embedding.inpca",
+    "InpcaError": "inpca.errors",
+    "InputError": "inpca.errors",
+    "ResourceError": "inpca.errors",
+    "TiledMatrix": "inpca.store.matrix",
+    "create_ensemble": "inpca.store.ensemble",
+    "explained_pairwise_distances": "inpca.embedding.stress",
+    "load_embedding": "inpca.embedding.inpca",
+    "open_ensemble": "inpca.store.ensemble",
+    "pairwise_distances": "inpca.distance.pairwise",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'inpca' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""Files that are there, whole, after a crash: write beside, fsync, rename, fsync the folder."""
+
+import os
+from pathlib import Path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` atomically and durably.
+
+    A reader sees the old content or the new one, never a mixture; a killed writer leaves at most
+    a file `*.partial`, which the next write of the same process id replaces.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make sure that what was written to `path` has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that renames and new names in the folder `path` have reached the disk."""
+    sync_file(path)

@@ -1,0 +1,1 @@
+"""InPCA: centring, the eigensolver, the estimator, projection, explained stress."""

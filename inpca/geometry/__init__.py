@@ -1,0 +1,1 @@
+"""The geometry of training: geodesics, progress, trajectories, averages."""

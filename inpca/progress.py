@@ -1,0 +1,56 @@
+"""One way to report progress: a callable ``report(done, total, text)``.
+
+`progress=None` is silent, `progress=True` draws a bar on standard error, anything callable is
+called. Engines open one `reporting(...)` and call `report` as often as they like.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Report = Callable[[float, float, str], None]
+ProgressArgument = bool | Report | None
+
+
+@contextmanager
+def reporting(progress: ProgressArgument, title: str) -> Iterator[Report]:
+    """Yield ``report(done, total, text)`` for the argument `progress` of a public function."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        with _bar(title) as report:
+            yield report
+    else:
+        yield _silent
+
+
+def _silent(done: float, total: float, text: str) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        task = bars.add_task(title, total=None, text="")
+
+        def report(done: float, total: float, text: str) -> None:
+            bars.update(task, completed=done, total=total, text=text)
+
+        yield report
