@@ -27,7 +27,7 @@ _HOME = {
     "pairwise_distances": "inpca.distance.pairwise",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

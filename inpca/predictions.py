@@ -104,8 +104,9 @@ def check_kind(kind: str) -> None:
         raise InputError(f"`kind` must be one of {', '.join(get_args(Kind))}, not {kind!r}.")
 
 
-def _where(bad: NDArray[np.bool_], first: int) -> str:
+def _where(bad: NDArray[np.bool_] | np.bool_, first: int) -> str:
     """Name the first bad row: its sample, and its model where there is an axis of models."""
+    bad = np.asarray(bad)
     index = np.argwhere(bad)[0]
     sample = f"sample {index[bad.ndim - 1]}" if bad.ndim else "the row"
     return f"model {first + index[-2]}, {sample}" if bad.ndim >= 2 else sample
