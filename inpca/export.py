@@ -1,0 +1,151 @@
+"""Results in other people's formats: CSV, npz, HDF5."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inpca.backend import available_memory
+from inpca.errors import InputError, ResourceError
+from inpca.store.embedding import read_embedding
+from inpca.store.ensemble import Ensemble
+from inpca.store.matrix import TiledMatrix
+from inpca.units import format_bytes
+
+Arrays = dict[str, NDArray[Any]]
+_FORMATS = (".csv", ".npz", ".h5", ".hdf5")
+
+
+def export(ensemble: Ensemble, what: str, output: Path, *, name: str = "train") -> Path:
+    """Write the models table, a distance matrix or an embedding to one file.
+
+    Parameters
+    ----------
+    what : ``"models"``, ``"distances"`` or ``"embedding"``
+    output : the file; its ending chooses the format: ``.csv``, ``.npz``, ``.h5`` / ``.hdf5``.
+        HDF5 is the one that a matrix larger than memory can be written to.
+    name : which distances or embedding of the ensemble
+
+    Raises
+    ------
+    InputError
+        For an unknown `what` or ending, a folder that does not exist, a file that does.
+    ResourceError
+        If npz or CSV is asked for a matrix that does not fit in memory.
+    """
+    _check_output(output)
+    if what == "models":
+        _write_columns(output, ensemble.models)
+    elif what == "distances":
+        _write_matrix(output, TiledMatrix.open(ensemble.distances_path(name)))
+    elif what == "embedding":
+        _write_embedding(output, *read_embedding(ensemble.embeddings_path(name))[:2])
+    else:
+        raise InputError(f"`what` must be models, distances or embedding, not {what!r}.")
+    return output
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix not in _FORMATS:
+        raise InputError(f"`output` must end in {', '.join(_FORMATS)}, not {output.name!r}.")
+    if not output.parent.is_dir():
+        raise InputError(f"`output` is in a folder that does not exist: {output.parent}.")
+    if output.exists():
+        raise InputError(f"`output` exists already: {output}; remove it or name another file.")
+
+
+def _columns(table: pd.DataFrame) -> Arrays:
+    """Each column of a models table as an array that npz and HDF5 can hold."""
+    columns: Arrays = {"model": np.asarray(table.index.astype(str), dtype=np.str_)}
+    for name in table.columns:
+        column = table[name]
+        if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
+            columns[str(name)] = column.to_numpy()
+        elif pd.api.types.is_numeric_dtype(column):
+            columns[str(name)] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        else:
+            columns[str(name)] = column.fillna("").astype(str).to_numpy(dtype=np.str_)
+    return columns
+
+
+def _write_columns(output: Path, table: pd.DataFrame) -> None:
+    if output.suffix == ".csv":
+        table.to_csv(output)
+    else:
+        _write_arrays(output, _columns(table))
+
+
+def _write_embedding(output: Path, arrays: Arrays, models: pd.DataFrame | None) -> None:
+    if output.suffix != ".csv":
+        _write_arrays(output, arrays | ({} if models is None else _columns(models)))
+        return
+    coordinates = arrays["coordinates"]
+    signs = np.where(np.asarray(arrays["signature"]) > 0, "+", "-")
+    names = [f"x{k + 1}{sign}" for k, sign in enumerate(signs)]
+    index = None if models is None else models.index
+    table = pd.DataFrame(coordinates, columns=names, index=index)
+    table = table if models is None else pd.concat([models, table], axis=1)
+    table.to_csv(output, index_label="model")
+
+
+def _write_matrix(output: Path, matrix: TiledMatrix) -> None:
+    if output.suffix in (".h5", ".hdf5"):
+        _write_matrix_hdf5(output, matrix)
+        return
+    needed, free = 2 * matrix.shape[0] ** 2 * 4, available_memory()
+    if needed > free:
+        raise ResourceError(
+            f"A matrix of {matrix.shape[0]} models needs {format_bytes(needed)} to go into "
+            f"{output.suffix} but {format_bytes(free)} are free; export it to .h5, which streams."
+        )
+    dense = matrix.to_array()
+    if output.suffix == ".npz":
+        _write_arrays(output, {"distance": dense} | _matrix_columns(matrix))
+    else:
+        names = None if matrix.models is None else matrix.models.index
+        pd.DataFrame(dense, index=names, columns=names).to_csv(output, index_label="model")
+
+
+def _matrix_columns(matrix: TiledMatrix) -> Arrays:
+    return {} if matrix.models is None else _columns(matrix.models)
+
+
+def _write_matrix_hdf5(output: Path, matrix: TiledMatrix) -> None:
+    with _hdf5().File(output, "x") as file:
+        dataset = file.create_dataset("distance", shape=matrix.shape, dtype=np.float32)
+        for rows in _bands(matrix):
+            dataset[rows] = matrix.rows(rows)
+        _fill(file, _matrix_columns(matrix))
+
+
+def _bands(matrix: TiledMatrix) -> Iterator[slice]:
+    return (matrix.grid.band(index) for index in range(matrix.grid.n_bands))
+
+
+def _write_arrays(output: Path, arrays: Arrays) -> None:
+    if output.suffix == ".npz":
+        np.savez_compressed(output, **arrays)  # type: ignore[arg-type]
+    elif output.suffix == ".csv":
+        pd.DataFrame(arrays).to_csv(output, index=False)
+    else:
+        with _hdf5().File(output, "x") as file:
+            _fill(file, arrays)
+
+
+def _fill(file: Any, arrays: Arrays) -> None:
+    for name, values in arrays.items():
+        # HDF5 has no fixed-width unicode: text goes in as variable-length UTF-8.
+        file[name] = values.astype(object) if values.dtype.kind == "U" else values
+
+
+def _hdf5() -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "Writing HDF5 needs h5py, which is not installed: pip install 'inpca[hdf5]'."
+        ) from error
+    return h5py
