@@ -1,0 +1,168 @@
+"""The verbs, run as a user runs them: in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import inpca
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from inpca.cli import main; main()", *map(str, arguments)]
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def embedded(small_ensemble: inpca.Ensemble) -> Path:
+    path = small_ensemble.path
+    matrix = inpca.pairwise_distances(
+        small_ensemble.select("run != 'run-3'").with_references(),
+        out=small_ensemble.distances_path("train"),
+    )
+    embedding = inpca.InPCA(n_components=3).fit(matrix)
+    embedding.save(small_ensemble.embeddings_path("train"))
+    return path
+
+
+def test_help__lists_every_verb() -> None:
+    text = run("--help").stdout
+    verbs = "demo import info check plan distances embed project plot report export doctor"
+    assert all(f" {verb} " in text for verb in verbs.split())
+
+
+def test_version__is_printed() -> None:
+    assert run("--version").stdout.strip() == f"inpca {inpca.__version__}"
+
+
+def test_distances_and_embed__go_through(small_ensemble: inpca.Ensemble) -> None:
+    path = small_ensemble.path
+    out = run("distances", path, "--quiet").stdout.strip()
+    assert Path(out) == small_ensemble.distances_path("train")
+    rows = json.loads(run("embed", path, "--components", 4, "--json", "--quiet").stdout)
+    assert [row["component"] for row in rows] == [1, 2, 3, 4]
+    assert inpca.load_embedding(small_ensemble.embeddings_path("train")).embedding_.shape == (26, 4)
+
+
+def test_info__is_json_on_request(embedded: Path) -> None:
+    record = json.loads(run("info", embedded, "--json").stdout)
+    assert (record["runs"], record["models"]) == (4, 24)
+    assert record["sample sets"] == {"train": 40, "test": 20}
+    assert "complete" in record["distances"]["train"]
+    assert record["embeddings"] == ["train"]
+    assert "architecture" in run("info", embedded).stdout
+
+
+def test_plan__states_memory_disk_and_time(small_ensemble: inpca.Ensemble) -> None:
+    text = run("plan", small_ensemble.path).stdout
+    assert all(word in text for word in ("memory", "disk", "seconds", "tiles"))
+
+
+def test_project__prints_the_coordinates_that_transform_gives(embedded: Path) -> None:
+    done = run("project", embedded, "--select", "run == 'run-3'", "--quiet")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1 + 6
+    ensemble = inpca.open_ensemble(embedded)
+    embedding = inpca.load_embedding(ensemble.embeddings_path("train"))
+    expected = embedding.transform(ensemble.select("run == 'run-3'"))
+    table = pd.read_csv(pd.io.common.StringIO(done.stdout), index_col="model")
+    columns = [name for name in table.columns if name[0] == "x" and name[1:-1].isdigit()]
+    np.testing.assert_allclose(table[columns].to_numpy(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("figure", ["pairs", "3d", "spectrum"])
+def test_plot__writes_a_picture(embedded: Path, tmp_path: Path, figure: str) -> None:
+    output = tmp_path / f"{figure}.png"
+    run("plot", embedded, figure, "--color", "architecture", "--output", output)
+    assert output.read_bytes().startswith(b"\x89PNG")
+
+
+def test_report__is_one_page(embedded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report.html"
+    run("report", embedded, "--output", output)
+    assert "time-like" in output.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("ending", ["csv", "npz", "h5"])
+@pytest.mark.parametrize("what", ["models", "distances", "embedding"])
+def test_export__writes_each_thing_in_each_format(
+    embedded: Path, tmp_path: Path, what: str, ending: str
+) -> None:
+    output = tmp_path / f"{what}.{ending}"
+    run("export", embedded, what, "--output", output)
+    n_models = 24 if what == "models" else 20
+    if ending == "csv":
+        assert len(pd.read_csv(output)) == n_models
+    elif ending == "npz":
+        with np.load(output) as arrays:
+            assert len(arrays["model"]) == n_models
+    else:
+        import h5py
+
+        with h5py.File(output) as file:
+            assert len(file["model"]) == n_models
+
+
+def test_export__refuses_to_overwrite(embedded: Path, tmp_path: Path) -> None:
+    output = tmp_path / "d.npz"
+    output.write_bytes(b"mine")
+    assert "exists already" in run("export", embedded, "models", "-o", output, code=3).stderr
+    assert output.read_bytes() == b"mine"
+
+
+def test_check__names_the_damaged_tile_and_repair_recomputes_it(embedded: Path) -> None:
+    assert run("check", embedded, "--quiet").stdout == ""
+    tile = embedded / "distances" / "train.zarr" / "distance" / "c.0.0"
+    whole = tile.read_bytes()
+    tile.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
+    assert "0.0" in run("check", embedded, "--quiet", code=4).stdout
+    run("distances", embedded, "--select", "run != 'run-3'", "--repair", "--quiet")
+    assert tile.read_bytes() == whole
+    run("check", embedded, "--quiet")
+
+
+def test_doctor__says_what_the_machine_has() -> None:
+    record = json.loads(run("doctor", "--json").stdout)
+    assert {"cores", "memory", "disk", "blas", "gpu", "versions"} <= {
+        key.split("_")[0].lower() for key in record
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["info", "{tmp}"], "ensemble"),
+        (["distances", "{ens}", "--sample-set", "validation"], "validation"),
+        (["distances", "{ens}", "--select", "no_such_column == 1"], "no_such_column"),
+        (["distances", "{ens}", "--metric", "cosine"], "metric"),
+        (["distances", "{ens}", "--memory", "lots"], "memory"),
+        (["embed", "{ens}"], "train"),
+        (["project", "{ens}", "--select", "seed == 0"], "train"),
+        (["export", "{ens}", "everything", "-o", "{tmp}/a.csv"], "everything"),
+        (["export", "{ens}", "models", "-o", "{tmp}/a.xlsx"], "a.xlsx"),
+    ],
+)
+def test_bad_input__is_one_line_exit_code_3_and_nothing_written(
+    small_ensemble: inpca.Ensemble, tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    filled = [a.format(ens=small_ensemble.path, tmp=empty) for a in arguments]
+    error = run(*filled, code=3)
+    assert error.stderr.startswith("error: ")
+    assert word in error.stderr
+    assert "Traceback" not in error.stderr
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_usage__is_exit_code_2() -> None:
+    run("distances", code=2)
