@@ -1,0 +1,154 @@
+"""The emulator catches planted mistakes: a wrong lane map, a missing barrier, a missing wait.
+
+Each mutation is an edit of a kernel's text (or of the emulator's own). It is caught when, for one
+scheduling seed at least, the emulator refuses the run or the values are wrong. The same kernels
+unedited pass all seeds.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from emulator import Edit, EmulationError, build, missing_tools
+
+pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
+
+KERNELS = Path(__file__).parent / "emulator" / "kernels"
+SEEDS = range(6)
+
+
+def transposes(edits, seed, watched):
+    module = build(KERNELS / "transpose.cu", ["transpose"], edits=edits, watched=watched)
+    matrix = np.random.default_rng(0).random((45, 45), np.float32)
+    out = np.zeros_like(matrix)
+    module.transpose((2, 2), (32, 8), matrix, out, len(matrix), seed=seed)
+    return np.array_equal(out, matrix.T)
+
+
+def reverses(edits, seed, watched):
+    module = build(KERNELS / "transpose.cu", ["reverse_and_sum"], edits=edits, watched=watched)
+    values = np.random.default_rng(0).random(32, np.float32)
+    out, total = np.zeros_like(values), np.zeros(1, np.float32)
+    module.reverse_and_sum((1,), (32,), values, out, total, shared_bytes=128, seed=seed)
+    return np.array_equal(out, values[::-1]) and np.allclose(total, values.sum())
+
+
+def sums_columns(edits, seed, watched):
+    module = build(KERNELS / "pipeline.cu", ["column_sums"], edits=edits, watched=watched)
+    slabs = np.random.default_rng(0).random((5, 4, 128), np.float32)
+    out = np.zeros(128, np.float32)
+    module.column_sums((1,), (128,), slabs, out, len(slabs), shared_bytes=4096, seed=seed)
+    return np.allclose(out, slabs.sum((0, 1))[::-1])
+
+
+def multiplies(edits, seed, watched):
+    module = build(KERNELS / "gemm_tile.cu", ["gemm_tile"], edits=edits, watched=watched)
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((rows, 48)).astype(np.float16) for rows in (16, 8))
+    out = np.zeros((16, 8), np.float32)
+    module.gemm_tile((1,), (32,), a, b, out, 48, shared_bytes=24 * 32, seed=seed)
+    return np.allclose(out, a.astype(float) @ b.astype(float).T)
+
+
+def passes(run, edits, seed, watched):
+    try:
+        return run(edits, seed, watched)
+    except EmulationError:
+        return False
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("run", [transposes, reverses, sums_columns, multiplies])
+def test_emulator__passes_the_kernels_as_they_are(run, watched):
+    assert all(passes(run, (), seed, watched) for seed in SEEDS)
+
+
+BARRIERS = {
+    "the only one": (transposes, Edit("transpose.cu", "__syncthreads();", "")),
+    "before the slab is read": (sums_columns, Edit("pipeline.cu", "__syncthreads();", "")),
+    "before it is overwritten": (sums_columns, Edit("pipeline.cu", "__syncthreads();", "", 1)),
+}
+
+
+def caught(run, edits, *, watched):
+    """Whether a seed shows it: every seed where accesses are watched, one where only values are."""
+    found = [not passes(run, edits, seed, watched) for seed in SEEDS]
+    return all(found) if watched else any(found)
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("name", BARRIERS)
+def test_emulator__catches_a_missing_barrier(name, watched):
+    run, edit = BARRIERS[name]
+    assert caught(run, [edit], watched=watched)
+
+
+WARP_BARRIERS = {
+    "between write and read": (reverses, Edit("transpose.cu", "__syncwarp();", "")),
+    "before ldmatrix": (multiplies, Edit("gemm_tile.cu", "__syncwarp();", "")),
+    "before rows are overwritten": (multiplies, Edit("gemm_tile.cu", "__syncwarp();", "", 1)),
+}
+
+
+@pytest.mark.parametrize("name", WARP_BARRIERS)
+def test_emulator__catches_a_missing_warp_barrier_under_every_seed(name):
+    run, edit = WARP_BARRIERS[name]
+    for seed in SEEDS:
+        with pytest.raises(EmulationError, match="no barrier between"):
+            run([edit], seed, watched=True)
+
+
+WAITS = {
+    "no wait": Edit("pipeline.cu", "cp_async_wait<1>();", ""),
+    "a wait that leaves two in flight": Edit("pipeline.cu", "wait<1>", "wait<2>"),
+    "a copy that joins no group": Edit("pipeline.cu", "cp_async_commit();", ""),
+    "a wait behind the barrier": Edit(
+        "pipeline.cu",
+        "cp_async_wait<1>();\n        __syncthreads();",
+        "__syncthreads();\n        cp_async_wait<1>();",
+    ),
+}
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("name", WAITS)
+def test_emulator__catches_a_missing_wait(name, watched):
+    assert caught(sums_columns, [WAITS[name]], watched=watched)
+
+
+LANE_MAPS = {
+    "rows of A, in the kernel": Edit("gemm_tile.cu", "(lane & 15) * 16", "((lane ^ 8) & 15) * 16"),
+    "halves of A, in the kernel": Edit("gemm_tile.cu", "(lane >> 4) * 8", "(~lane >> 4 & 1) * 8"),
+    "halves of B, in the kernel": Edit("gemm_tile.cu", "(lane >> 3 & 1)", "(lane >> 4 & 1)"),
+    "columns of D, in the kernel": Edit("gemm_tile.cu", "2 * (lane & 3)", "(lane & 3)"),
+    "rows of D, in the kernel": Edit("gemm_tile.cu", "lane >> 2, column", "lane & 7, column"),
+    "registers of A, in the emulator": Edit(
+        "runtime.cpp",
+        "a[group + 8 * (r & 1)][2 * place + 8 * (r >> 1)",
+        "a[group + 8 * (r >> 1)][2 * place + 8 * (r & 1)",
+    ),
+    "lanes of B, in the emulator": Edit(
+        "runtime.cpp", "b[group][2 * place", "b[7 - group][2 * place"
+    ),
+    "lanes of D, in the emulator": Edit(
+        "runtime.cpp", "a[group + 8 * (i >> 1)]", "a[group + 8 * (i & 1)]"
+    ),
+    "ldmatrix by columns, in the emulator": Edit(
+        "runtime.cpp",
+        "row = lane / 4, column = 2 * (lane % 4)",
+        "row = lane % 8, column = lane / 8 * 2",
+    ),
+    "ldmatrix's addresses, in the emulator": Edit(
+        "runtime.cpp", "matrix[i / 8][i % 8]", "matrix[i % 4][i / 4]"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LANE_MAPS)
+def test_emulator__catches_a_wrong_lane_map(name):
+    assert not passes(multiplies, [LANE_MAPS[name]], seed=0, watched=False)
+
+
+def test_edit__refuses_a_text_that_is_not_there():
+    with pytest.raises(ValueError, match="occurs 0 times"):
+        build(KERNELS / "pipeline.cu", [], edits=[Edit("pipeline.cu", "no such text", "")])
