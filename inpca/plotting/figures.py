@@ -1,0 +1,275 @@
+"""Figures for print: pairs of coordinates, three dimensions, the spectrum (matplotlib).
+
+Each function draws into what it is given, or makes a figure of its own, and returns it. Nothing
+is saved: ``figure.savefig("pairs.png", dpi=200)``.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.plotting import style
+from inpca.plotting.layers import Look, draw_models, draw_references, read_look
+from inpca.plotting.scene import Scene, read_scene
+from inpca.plotting.style import EmbeddingLike, Stress, require
+from inpca.plotting.table import reference_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from mpl_toolkits.mplot3d import Axes3D
+
+# A reference model that would squeeze all others below this share of an axis is left outside the
+# frame, with an arrow that says where it is.
+_SQUEEZE = 0.4
+# Axes whose spans differ by less than this get the same scale.
+_SAME_SCALE = 3.0
+
+
+def plot_pairs(
+    embedding: EmbeddingLike,
+    models: pd.DataFrame,
+    color: str | None = "architecture",
+    *,
+    projected: ArrayLike | None = None,
+    projected_models: pd.DataFrame | None = None,
+    components: Sequence[int] = (1, 2, 3),
+    log_color: bool = False,
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Draw each pair of the first three coordinates side by side (as in Fig. 3A of the paper).
+
+    Checkpoints of a run are joined by a thin line in the order of training; reference models are
+    black symbols with their names; projected models are diamonds with a black edge.
+
+    Parameters
+    ----------
+    embedding : fitted `InPCA`, or anything with its attributes
+    models : table with one row per embedded model; see `inpca.plotting.table`
+    color : column to colour by, None for one colour
+    projected : (k, n_components) coordinates of held-out models
+    projected_models : their table, k rows
+    components : numbers of the coordinates, counted from 1; those beyond what the embedding has
+        are left out when `components` is not given
+    log_color : logarithmic colours, for a loss
+    figure : figure to draw into, made by pyplot if not given
+
+    Raises
+    ------
+    InputError
+        If tables, coordinates and `color` do not fit each other.
+    """
+    scene = read_scene(embedding, models, projected, projected_models)
+    look = read_look(scene, color, log_color)
+    numbers = _components(tuple(components), scene.points.shape[1])
+    pairs = list(combinations(numbers, 2))
+    if figure is None:
+        size = (4.6 * len(pairs) + 0.4, 5.2)
+        figure = require("matplotlib.pyplot").figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(pairs), squeeze=False)[0]
+    for ax, pair in zip(panels, pairs):
+        draw_models(ax, scene, pair, look)
+        inside = _frame(ax, scene, pair)
+        draw_references(ax, scene, pair, inside)
+        ax.set_xlabel(style.axis_label(embedding, pair[0], join="\n"))
+        ax.set_ylabel(style.axis_label(embedding, pair[1], join="\n"))
+        ax.grid(alpha=0.25)
+    _explain(figure, list(panels), look)
+    return figure
+
+
+def plot_3d(
+    embedding: EmbeddingLike,
+    models: pd.DataFrame,
+    color: str | None = "architecture",
+    *,
+    projected: ArrayLike | None = None,
+    projected_models: pd.DataFrame | None = None,
+    components: Sequence[int] = (1, 2, 3),
+    log_color: bool = False,
+    view: tuple[float, float] = (22.0, -60.0),
+    ax: "Axes3D | None" = None,
+) -> "Axes3D":
+    """Draw three coordinates in one picture (as in Fig. 2A of the paper).
+
+    `view` is elevation and azimuth in degrees; `ax` must have ``projection="3d"``. For the other
+    parameters and the errors see `plot_pairs`.
+    """
+    scene = read_scene(embedding, models, projected, projected_models, at_least=3)
+    look = read_look(scene, color, log_color)
+    numbers = style.check_components(tuple(components), scene.points.shape[1])
+    if ax is None:
+        figure = require("matplotlib.pyplot").figure(figsize=(8.5, 7), layout="constrained")
+        ax = figure.add_subplot(projection="3d")
+    draw_models(ax, scene, numbers, look)
+    draw_references(ax, scene, numbers)
+    for axis, number in zip((ax.xaxis, ax.yaxis, ax.zaxis), numbers):
+        axis.set_label_text(style.axis_label(embedding, number, join="\n"))
+        axis.labelpad = 16
+    ax.view_init(*view)
+    ax.set_box_aspect(_box(scene.points[:, [number - 1 for number in numbers]]), zoom=0.88)
+    _explain(ax.figure, [ax], look)
+    return ax
+
+
+def plot_spectrum(
+    embedding: EmbeddingLike,
+    *,
+    stress: Stress = "both",
+    ranks: Sequence[int] = style.STRESS_RANKS,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw |eigenvalues| against their rank, with the explained stress (as in Fig. 2B).
+
+    Time-like (negative) eigenvalues have another colour and another marker.
+
+    Parameters
+    ----------
+    embedding : fitted `InPCA`, or anything with its attributes
+    stress : which explained stress is written: "root", the form 1 − √(1 − Σλ²/‖W‖²) that the
+        published figures were made with, "eq8", Eq. 8 as printed, or "both"
+    ranks : ranks at which it is written, as far as they exist
+    ax : axes to draw into, made by pyplot if not given
+    """
+    style.check_stress(stress)
+    values = np.asarray(embedding.eigenvalues_, dtype=np.float64)
+    if ax is None:
+        figure = require("matplotlib.pyplot").figure(figsize=(7, 4.8), layout="constrained")
+        ax = figure.add_subplot()
+    rank = np.arange(1, len(values) + 1)
+    ax.set(xscale="log", yscale="log")
+    ax.plot(rank, np.abs(values), color="0.75", linewidth=0.8, zorder=1)
+    for time_like, name, color, marker in (
+        (False, "space-like, +", style.SPACE_LIKE, "o"),
+        (True, "time-like, −", style.TIME_LIKE, "D"),
+    ):
+        here = (values < 0) == time_like
+        if here.any():
+            ax.scatter(rank[here], np.abs(values[here]), c=color, marker=marker, label=name, s=34)
+    shown = [number for number in ranks if number <= len(values)] or [len(values)]
+    _write_stress(ax, embedding, stress, shown)
+    ax.set_xlabel("rank of the coordinate, by |eigenvalue|")
+    ax.set_ylabel("|eigenvalue| of W, nats per sample")
+    ax.legend(loc="lower left", frameon=False)
+    return ax
+
+
+def _write_stress(ax: Any, embedding: EmbeddingLike, stress: Stress, ranks: list[int]) -> None:
+    """Write the explained stress above the axes, at its ranks, and say which definition it is."""
+    forms = ["root", "eq8"] if stress == "both" else [stress]
+    ticker = require("matplotlib.ticker")
+    ax.set_xlim(0.8, max(ranks[-1], len(embedding.eigenvalues_)) * 1.25)
+    ax.xaxis.set_major_locator(ticker.FixedLocator(ranks))
+    ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.0f}"))
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    for row, form in enumerate(reversed(forms)):
+        values = style.stress_of(embedding, form)
+        for rank in ranks:
+            text = style.percent(values[rank - 1])
+            looks = {"color": "black", "fontweight": "bold"} if row == len(forms) - 1 else {}
+            ax.annotate(
+                text,
+                (rank, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 6 + 15 * row),
+                textcoords="offset points",
+                ha="center",
+                **({"color": "0.35"} | looks),
+            )
+    for rank in ranks:
+        ax.axvline(rank, color="0.9", linewidth=0.8, zorder=0)
+    lines = [f"{style.STRESS_WORDS[form]}" for form in forms]
+    where = ["bold row: ", "grey row: "] if len(forms) == 2 else [""]
+    said = "\n".join(w + line for w, line in zip(where, lines))
+    ax.set_title(f"Explained stress up to each rank\n{said}", fontsize=10, pad=14 + 15 * len(forms))
+
+
+def _components(asked: tuple[int, ...], available: int) -> tuple[int, ...]:
+    if asked == (1, 2, 3):
+        asked = asked[:available]
+    return style.check_components(asked, available)
+
+
+def _frame(ax: Any, scene: Scene, pair: tuple[int, int]) -> NDArray[np.bool_]:
+    """Set the limits, and point to the references that are left out; (n,) who is inside."""
+    points = scene.points[:, [number - 1 for number in pair]]
+    inside = ~scene.reference
+    everyone = np.ones(len(points), dtype=bool)
+    if inside.any():
+        squeezed = _span(points[inside]) < _SQUEEZE * _span(points)
+        if not squeezed.any():
+            inside = everyone
+    else:
+        inside = everyone
+    low, high = points[inside].min(axis=0), points[inside].max(axis=0)
+    inside = inside | ((points >= low) & (points <= high)).all(axis=1)
+    middle, half = (low + high) / 2, 0.58 * np.maximum(high - low, 1e-12)
+    if half.max() < _SAME_SCALE * half.min():
+        half = np.full(2, half.max())
+    limits = np.stack([middle - half, middle + half])
+    ax.set(xlim=limits[:, 0], ylim=limits[:, 1], box_aspect=1)
+    for row in np.flatnonzero(~inside):
+        _point_outside(ax, points[row], limits, reference_name(scene.keys[row]))
+    return np.asarray(inside)
+
+
+def _point_outside(
+    ax: Any, point: NDArray[np.float64], limits: NDArray[np.float64], name: str
+) -> None:
+    """An arrow at the edge of the frame towards a reference model that is beyond it."""
+    middle, half = limits.mean(axis=0), (limits[1] - limits[0]) / 2
+    way = (point - middle) / half
+    tip = 0.5 + 0.49 * way / np.abs(way).max()
+    tail = 0.5 + 0.40 * way / np.abs(way).max()
+    across = "left" if tail[0] < 0.3 else "right" if tail[0] > 0.7 else "center"
+    ax.annotate(
+        f"{name} is outside,\nat ({point[0]:.2g}, {point[1]:.2g})",
+        tip,
+        xytext=tail,
+        xycoords="axes fraction",
+        textcoords="axes fraction",
+        ha=across,
+        va="center",
+        fontsize=9,
+        arrowprops={"arrowstyle": "-|>", "color": "black"},
+        zorder=7,
+    )
+
+
+def _span(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.ptp(points, axis=0))
+
+
+def _box(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sides of the 3-D box: equal scales, as long as no side is below 45 % of the longest."""
+    sides = _span(points)
+    return np.maximum(sides / max(float(sides.max()), 1e-300), 0.45)
+
+
+def _explain(figure: Any, axes: list[Any], look: Look) -> None:
+    """One legend below the picture, and the colour bar of a numeric column."""
+    if look.column is not None and look.column.kind == "number":
+        mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
+        log = " (log scale)" if type(look.norm).__name__ == "LogNorm" else ""
+        figure.colorbar(mappable, ax=axes, label=look.column.name + log, shrink=0.85, pad=0.02)
+    named: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            named.setdefault(label, handle)
+    if named:
+        title = look.column.name if look.column and look.column.kind == "category" else None
+        root = figure.figure if hasattr(figure, "figure") else figure
+        legend = figure.legend(
+            list(named.values()),
+            list(named),
+            loc="outside lower center" if hasattr(root, "get_layout_engine") else "lower center",
+            ncols=min(len(named), 6),
+            frameon=False,
+            title=title,
+            markerscale=1.3,
+        )
+        legend.set_in_layout(True)

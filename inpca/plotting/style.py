@@ -1,0 +1,144 @@
+"""Looks that every picture shares: colours, markers, words on the axes, the optional packages.
+
+Every category has a colour and a second cue (marker, line style), so that a picture keeps its
+meaning for a colour-blind reader and in grey.
+"""
+
+from importlib import import_module
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.errors import InputError
+
+Stress = Literal["root", "eq8", "both"]
+
+# Okabe & Ito's palette, told apart with any colour vision; black is kept for the reference models,
+# and yellow comes last because it is faint on white.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+MARKERS = ("o", "^", "s", "v", "X", "P", "<", ">")
+LINE_STYLES = ("-", "--", "-.", ":")
+# WebGL points know only eight symbols; "diamond" and "circle-open" are kept for the references,
+# "diamond-open" for projected models.
+SYMBOLS_3D = ("circle", "square", "cross", "x", "square-open")
+DASHES_3D = ("solid", "dash", "dot", "dashdot")
+# Colours and symbols are cycled together; this many categories have a look of their own.
+MAX_CATEGORIES = len(COLORS) * len(SYMBOLS_3D)
+
+SPACE_LIKE, TIME_LIKE = "#0072B2", "#D55E00"
+NO_VALUE = "#9a9a9a"
+STRESS_RANKS = (1, 3, 10, 25, 50)
+
+STRESS_WORDS = {
+    "root": "root form, 1 − √(1 − Σλ²/‖W‖²)",
+    "eq8": "Eq. 8 as printed, Σλ²/‖W‖²",
+}
+
+
+class EmbeddingLike(Protocol):
+    """What a picture needs of an embedding: a fitted `InPCA`, or anything with these attributes."""
+
+    @property
+    def embedding_(self) -> Any: ...
+    @property
+    def eigenvalues_(self) -> Any: ...
+    @property
+    def signature_(self) -> Any: ...
+    @property
+    def explained_stress_(self) -> Any: ...
+    @property
+    def explained_stress_root_(self) -> Any: ...
+
+
+class MissingExtraError(InputError, ImportError):
+    """An optional package that pictures need is not installed."""
+
+
+def require(module: str) -> Any:
+    """Import a module of the extra ``plots``.
+
+    Raises
+    ------
+    MissingExtraError
+        An `ImportError` that names the package and how to install it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise MissingExtraError(
+            f"Pictures need {package}, which cannot be imported ({error}); "
+            "pip install 'inpca[plots]'."
+        ) from error
+
+
+def coordinates(embedding: EmbeddingLike, at_least: int = 2) -> NDArray[np.float64]:
+    """Coordinates of `embedding`, (n_models, n_components), checked to be fit for a picture."""
+    points = np.asarray(embedding.embedding_, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < at_least:
+        raise InputError(
+            f"`embedding` must have at least {at_least} components for this picture, not shape "
+            f"{points.shape}; fit InPCA(n_components={max(3, at_least)}) or more."
+        )
+    return points
+
+
+def check_components(components: tuple[int, ...], available: int) -> tuple[int, ...]:
+    """Refuse component numbers (counted from 1) that the embedding does not have."""
+    bad = [number for number in components if not 1 <= number <= available]
+    if bad or len(set(components)) != len(components):
+        raise InputError(
+            f"`components` must be different numbers from 1 to {available}, not {components}."
+        )
+    return components
+
+
+def stress_of(embedding: EmbeddingLike, form: str) -> NDArray[np.float64]:
+    """Cumulative explained stress (n_components,), by the definition `form`: "root" or "eq8"."""
+    name = "explained_stress_root_" if form == "root" else "explained_stress_"
+    return np.asarray(getattr(embedding, name), dtype=np.float64)
+
+
+def check_stress(form: str) -> None:
+    """Refuse a definition of explained stress that is none of the three choices."""
+    if form not in get_args(Stress):
+        raise InputError(f"`stress` must be one of {', '.join(get_args(Stress))}, not {form!r}.")
+
+
+def stress_ranks(n_components: int) -> list[int]:
+    """Ranks at which the explained stress is told: 1, 3, 10, 25, 50 as far as they exist."""
+    return [rank for rank in STRESS_RANKS if rank <= n_components] or [n_components]
+
+
+def character(sign: float) -> str:
+    """ "space-like, +" or "time-like, −"."""
+    return "space-like, +" if sign > 0 else "time-like, −"
+
+
+def shares(embedding: EmbeddingLike) -> NDArray[np.float64]:
+    """Share of each coordinate in Eq. 8, λ_k²/‖W‖²; these shares add up, the root form's do not."""
+    return np.diff(stress_of(embedding, "eq8"), prepend=0.0)
+
+
+def axis_label(embedding: EmbeddingLike, number: int, *, join: str = ", ") -> str:
+    """Words for one axis: number, signature, share of Σλ²; `number` counts from 1."""
+    sign = np.asarray(embedding.signature_)[number - 1]
+    share = percent(shares(embedding)[number - 1])
+    return f"coordinate {number} ({character(sign)}){join}{share} of Σλ²"
+
+
+def percent(share: float) -> str:
+    """A share in percent; "100 %" only if it is.
+
+    >>> percent(0.761), percent(0.0123), percent(0.9996), percent(1.0)
+    ('76 %', '1.2 %', '> 99.9 %', '100 %')
+    """
+    value = 100 * float(share)
+    if value >= 100 - 1e-9:
+        return "100 %"
+    if value > 99.9:
+        return "> 99.9 %"
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    return f"{value:.1f} %" if value < 1.95 or value >= 99 else f"{value:.0f} %"
