@@ -67,6 +67,7 @@ Warp warps[kMaxThreads / kWarp];
 int n_threads, n_warps, n_done, n_at_barrier, barrier_sum, last_barrier_line;
 uint32_t warps_runnable;
 uint32_t block_epoch;         // counts __syncthreads: it orders memory within the block
+uint32_t first_epoch;         // of this block; earlier ones belong to other blocks
 Thread* current;
 unsigned char* stacks;
 void* scheduler_stack_pointer;
@@ -212,11 +213,11 @@ int pick_thread() {
 }
 
 // ------------------------------------------------------------------------- the watch over accesses
-// One cell for two bytes of shared memory, the smallest thing that threads share. Two accesses by
-// different threads, one of them a write, must have a __syncthreads between them, or, within a
-// warp, a full __syncwarp.
+// One cell for two bytes, the smallest thing that threads share. Two accesses by different threads,
+// one of them a write, must have a __syncthreads between them, or, within a warp, a full
+// __syncwarp. In global memory nothing orders the blocks of a launch.
 struct Stamp {
-    uint32_t block = 0, warp = 0;   // epochs; block 0 is "never"
+    uint32_t block = 0, warp = 0;   // epochs, from 1; block 0 is "never"
     int16_t thread = -1;            // kSeveral: several threads of one warp, or several warps
     int16_t of_warp = -1;
 };
@@ -227,12 +228,25 @@ struct Cell {
 };
 
 struct Watched {
-    unsigned char* base = nullptr;
-    std::size_t bytes = 0;
+    const char* name;
+    const unsigned char* base = nullptr;
+    std::size_t bytes = 0, guard = 0;
     std::vector<Cell> cells;
-} dynamic_watch, static_watch;
+
+    void start(const void* at, std::size_t n, std::size_t margin) {
+        base = static_cast<const unsigned char*>(at);
+        bytes = n;
+        guard = margin;
+        cells.assign((n + 1) / 2, Cell{});
+    }
+};
+Watched dynamic_watch{"shared"}, static_watch{"static shared"};
+Watched arrays[64];
+int n_arrays;
 
 bool ordered_before_now(const Stamp& stamp) {
+    if (stamp.block == 0) return true;
+    if (stamp.block < first_epoch) return false;
     if (stamp.block != block_epoch || stamp.thread == current->id) return true;
     const int warp = current->id / kWarp;
     return stamp.of_warp == warp && stamp.warp != warps[warp].epoch;
@@ -262,19 +276,32 @@ std::size_t offset_in(const Watched& watch, const void* address) {
     return static_cast<std::size_t>(static_cast<const unsigned char*>(address) - watch.base);
 }
 
+[[noreturn]] void refuse_access(const Watched& watch, std::size_t offset, const char* doing,
+                                const char* they_did, const Stamp& they) {
+    if (they.block < first_epoch)
+        fail("%s %s byte %zu, which another block %s", doing, watch.name, offset, they_did);
+    if (they.thread == kSeveral)
+        fail("%s %s byte %zu, which other threads %s with no barrier between", doing, watch.name,
+             offset, they_did);
+    fail("%s %s byte %zu, which thread %d %s with no barrier between", doing, watch.name, offset,
+         they.thread, they_did);
+}
+
 void watch_cell(Watched& watch, std::size_t offset, bool is_write) {
     Cell& cell = watch.cells[offset / 2];
     const char* const doing = is_write ? "writes" : "reads";
     if (cell.in_flight)
-        fail("%s shared byte %zu while a copy to it is in flight (missing wait?)", doing, offset);
-    if (!ordered_before_now(cell.write))
-        fail("%s shared byte %zu, which thread %d wrote with no barrier between", doing, offset,
-             cell.write.thread);
+        fail("%s %s byte %zu while a copy to it is in flight (missing wait?)", doing, watch.name,
+             offset);
+    if (!ordered_before_now(cell.write)) refuse_access(watch, offset, doing, "wrote", cell.write);
     if (is_write && !ordered_before_now(cell.read))
-        fail("writes shared byte %zu, which thread %d read with no barrier between (-2: several)",
-             offset, cell.read.thread);
+        refuse_access(watch, offset, doing, "read", cell.read);
     if (is_write) cell.write = stamp_now();
     else add_reader(cell.read);
+}
+
+void watch_cells(Watched& watch, std::size_t offset, std::size_t bytes, bool is_write) {
+    for (std::size_t i = offset / 2 * 2; i < offset + bytes; i += 2) watch_cell(watch, i, is_write);
 }
 
 Watched* watch_of(const void* address) {
@@ -289,7 +316,7 @@ void watch_shared(const void* address, std::size_t bytes, bool is_write) {
     if (!watch || offset + bytes > watch->bytes)
         fail("%s %zu bytes that are not all in the block's shared memory",
              is_write ? "writes" : "reads", bytes);
-    for (std::size_t i = 0; i < bytes; i += 2) watch_cell(*watch, offset + i, is_write);
+    watch_cells(*watch, offset, bytes, is_write);
 }
 
 bool is_in_shared_arena(const void* address) {
@@ -298,22 +325,16 @@ bool is_in_shared_arena(const void* address) {
 }
 
 // ------------------------------------------------------------------------------------ global arrays
-struct Array {
-    const unsigned char* base;
-    std::size_t bytes, guard;
-};
-Array arrays[64];
-int n_arrays;
-
-void check_global(const void* address, std::size_t bytes, const char* doing) {
+void watch_global(const void* address, std::size_t bytes, bool is_write, bool is_atomic = false) {
     const auto* p = static_cast<const unsigned char*>(address);
     for (int i = 0; i < n_arrays; ++i) {
-        const Array& array = arrays[i];
+        Watched& array = arrays[i];
         if (p + bytes <= array.base - array.guard || p >= array.base + array.bytes + array.guard)
             continue;
         if (p < array.base || p + bytes > array.base + array.bytes)
-            fail("%s %zu bytes at offset %td of a global array of %zu bytes", doing, bytes,
-                 p - array.base, array.bytes);
+            fail("%s %zu bytes at offset %td of a global array of %zu bytes",
+                 is_write ? "writes" : "reads", bytes, p - array.base, array.bytes);
+        if (!is_atomic) watch_cells(array, p - array.base, bytes, is_write);
         return;
     }
 }
@@ -331,7 +352,7 @@ void check_access(const void* address, std::size_t bytes, bool is_write) {
         watch_shared(address, bytes, is_write);
         return;
     }
-    check_global(address, bytes, is_write ? "writes" : "reads");
+    watch_global(address, bytes, is_write);
 }
 
 void check_aligned(const void* address, std::size_t bytes, const char* what) {
@@ -531,12 +552,8 @@ void poison_shared() {
     const auto statics = static_cast<std::size_t>(__stop_emu_shared - __start_emu_shared);
     poison(shared_arena, sizeof shared_arena);
     if (statics) poison(reinterpret_cast<unsigned char*>(__start_emu_shared), statics);
-    dynamic_watch.base = shared_arena;
-    dynamic_watch.bytes = dynamic_bytes;
-    dynamic_watch.cells.assign((dynamic_bytes + 1) / 2, Cell{});
-    static_watch.base = reinterpret_cast<unsigned char*>(__start_emu_shared);
-    static_watch.bytes = statics;
-    static_watch.cells.assign((statics + 1) / 2, Cell{});
+    dynamic_watch.start(shared_arena, dynamic_bytes, 0);
+    static_watch.start(__start_emu_shared, statics, 0);
 }
 
 void prepare_thread(int id) {
@@ -553,7 +570,7 @@ void prepare_thread(int id) {
 void prepare_block() {
     n_done = n_at_barrier = barrier_sum = 0;
     warps_runnable = 0;
-    block_epoch = 1;
+    first_epoch = ++block_epoch;
     starved_warp = static_cast<int>(random_bits() % n_warps);
     for (int i = 0; i < n_warps; ++i) warps[i] = Warp{};
     for (int i = 0; i < n_threads; ++i) prepare_thread(i);
@@ -700,7 +717,7 @@ int lane() { return current->id % kWarp; }
 
 void check_atomic(const void* address, std::size_t bytes) {
     check_aligned(address, bytes, "atomic");
-    if (!is_in_shared_arena(address)) check_global(address, bytes, "atomic on");
+    if (!is_in_shared_arena(address)) watch_global(address, bytes, true, true);
 }
 
 int barrier(int line, int predicate) {
@@ -770,6 +787,7 @@ void cp_async(void* shared, const void* global, int bytes, int source_bytes) {
     if (source_bytes && !is_global(global, source_bytes))
         fail("cp.async reads %d bytes that are not all in one global array", source_bytes);
     watch_shared(shared, bytes, true);
+    watch_global(global, source_bytes, false);
     Copy copy{static_cast<unsigned char*>(shared), static_cast<const unsigned char*>(global), bytes,
               source_bytes, current->committed_groups, {}};
     std::memcpy(copy.seen, global, source_bytes);
@@ -846,6 +864,7 @@ int launch(const Launch& how, Body body, const void* closure, char* message, uin
     n_warps = n_threads / kWarp;
     dynamic_bytes = how.shared_bytes;
     seed = how.seed;
+    block_epoch = 0;
     random_state = 0x9e3779b97f4a7c15u ^ (seed + 1) * 0xbf58476d1ce4e5b9u;
     kernel_body = body;
     kernel_closure = closure;
@@ -862,7 +881,9 @@ int launch(const Launch& how, Body body, const void* closure, char* message, uin
 // ---------------------------------------------------------------- what the driver calls from Python
 EMU_DOOR void emu_forget_arrays() { emu::n_arrays = 0; }
 EMU_DOOR void emu_watch_array(const void* base, std::uint64_t bytes, std::uint64_t guard) {
-    emu::arrays[emu::n_arrays++] = {static_cast<const unsigned char*>(base), bytes, guard};
+    emu::Watched& array = emu::arrays[emu::n_arrays++];
+    array.name = "global";
+    array.start(base, bytes, guard);
 }
 EMU_DOOR float emu_half_to_float(std::uint16_t bits) { return emu::half_to_float(bits); }
 EMU_DOOR std::uint16_t emu_float_to_half(float value) { return emu::float_to_half(value); }
