@@ -68,8 +68,8 @@ def plot_pairs(
     numbers = _components(tuple(components), scene.points.shape[1])
     pairs = list(combinations(numbers, 2))
     if figure is None:
-        size = (4.6 * len(pairs) + 0.4, 5.2)
-        figure = require("matplotlib.pyplot").figure(figsize=size, layout="constrained")
+        size = (4.7 * len(pairs) + 0.4, 5.1)
+        figure = require("matplotlib.pyplot").figure(figsize=size, layout="compressed")
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for ax, pair in zip(panels, pairs):
         draw_models(ax, scene, pair, look)
@@ -103,15 +103,19 @@ def plot_3d(
     look = read_look(scene, color, log_color)
     numbers = style.check_components(tuple(components), scene.points.shape[1])
     if ax is None:
-        figure = require("matplotlib.pyplot").figure(figsize=(8.5, 7), layout="constrained")
+        figure = require("matplotlib.pyplot").figure(figsize=(9, 6.4), layout="constrained")
         ax = figure.add_subplot(projection="3d")
     draw_models(ax, scene, numbers, look)
     draw_references(ax, scene, numbers)
     for axis, number in zip((ax.xaxis, ax.yaxis, ax.zaxis), numbers):
         axis.set_label_text(style.axis_label(embedding, number, join="\n"))
-        axis.labelpad = 16
+        axis.labelpad = 14
     ax.view_init(*view)
-    ax.set_box_aspect(_box(scene.points[:, [number - 1 for number in numbers]]), zoom=0.88)
+    ax.computed_zorder = False  # reference models stay on top, whatever the view
+    sides = _box(scene.points[:, [number - 1 for number in numbers]])
+    ax.set_box_aspect(sides, zoom=1.0)
+    for axis, side in zip((ax.xaxis, ax.yaxis, ax.zaxis), sides):
+        axis.set_major_locator(require("matplotlib.ticker").MaxNLocator(3 if side < 0.7 else 6))
     _explain(ax.figure, [ax], look)
     return ax
 
@@ -255,7 +259,9 @@ def _explain(figure: Any, axes: list[Any], look: Look) -> None:
     if look.column is not None and look.column.kind == "number":
         mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
         log = " (log scale)" if type(look.norm).__name__ == "LogNorm" else ""
-        figure.colorbar(mappable, ax=axes, label=look.column.name + log, shrink=0.85, pad=0.02)
+        # Three-dimensional axes write their last label outside of the box that layouts know of.
+        pad = 0.14 if hasattr(axes[0], "get_zlim") else 0.02
+        figure.colorbar(mappable, ax=axes, label=look.column.name + log, shrink=0.75, pad=pad)
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
@@ -267,9 +273,15 @@ def _explain(figure: Any, axes: list[Any], look: Look) -> None:
             list(named.values()),
             list(named),
             loc="outside lower center" if hasattr(root, "get_layout_engine") else "lower center",
-            ncols=min(len(named), 6),
+            ncols=_legend_columns(root, len(named)),
             frameon=False,
             title=title,
             markerscale=1.3,
         )
         legend.set_in_layout(True)
+
+
+def _legend_columns(figure: Any, n_entries: int) -> int:
+    """As many columns as the width of the figure holds, evenly filled."""
+    most = max(1, int(figure.get_figwidth() / 1.7))
+    return -(-n_entries // -(-n_entries // most))

@@ -132,7 +132,11 @@ def _draw_projected(ax: Any, scene: Scene, points: NDArray[np.float64], look: Lo
     label = "projected (held out)"
     looks = {"s": 26, "marker": "D", "edgecolors": "black", "linewidths": 0.8, "zorder": 4}
     faces = _faces(look, np.flatnonzero(scene.projected))
-    ax.scatter(*points[scene.projected].T, facecolors=faces, label=label, **looks, **_flat(ax))
+    ax.scatter(*points[scene.projected].T, facecolors=faces, **looks, **_flat(ax))
+    # The legend shows shape and line alone, not the colour of the first point.
+    nowhere: list[list[float]] = [[]] * points.shape[1]
+    handle = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "linestyle": "--"}
+    ax.plot(*nowhere, color="black", linewidth=0.8, label=label, **handle)
 
 
 def _faces(look: Look, rows: NDArray[np.intp]) -> list[Any]:
@@ -180,13 +184,19 @@ def draw_references(
 
 
 def _name(ax: Any, point: NDArray[np.float64], name: str) -> None:
+    """Write the name of a reference model beside it, towards the middle of a flat picture."""
     halo = [require("matplotlib.patheffects").withStroke(linewidth=3, foreground="white")]
     looks = {"fontsize": 10, "fontweight": "bold", "path_effects": halo, "zorder": 7}
     if len(point) == 3:
         ax.text(*point, f"  {name}", **looks)
-    else:
-        box = {"xytext": (8, 8), "textcoords": "offset points"}
-        ax.annotate(name, point, **box, **looks)
+        return
+    low, high = ax.get_xlim()
+    right = point[0] > (low + high) / 2
+    # Truth above and the others below their symbols: the two may lie on top of each other.
+    below = not name.startswith("truth")
+    looks |= {"ha": "right" if right else "left", "va": "top" if below else "bottom"}
+    shift = (-6 if right else 6, -9 if below else 9)
+    ax.annotate(name, point, xytext=shift, textcoords="offset points", **looks)
 
 
 def _line(
