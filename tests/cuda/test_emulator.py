@@ -117,6 +117,16 @@ def test_emulator__refuses_the_mistake_by_its_values_alone(name):
         run_mistake(name, watched=False)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_watch__lets_threads_write_one_value_but_not_two(seed):
+    module = build(KERNELS / "fragments.cu", ["set_flag"])
+    out = np.zeros(64, np.float32)
+    module.set_flag((1,), (64,), out, 0, shared_bytes=4, seed=seed)
+    assert (out == 1).all()
+    with pytest.raises(EmulationError, match="writes another value to shared byte 0"):
+        module.set_flag((1,), (64,), out, 1, shared_bytes=4, seed=seed)
+
+
 def test_shared_memory__is_poisoned_before_it_is_written():
     assert np.isnan(run_mistake("read_unwritten_shared", watched=True)).all()
     assert np.isnan(run_mistake("read_behind", watched=False)[-1])

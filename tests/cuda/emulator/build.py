@@ -51,8 +51,12 @@ class Edit:
 class Module:
     """The kernels of one compiled source; each is called with a grid, a block and arguments."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, constants: Sequence[str] = ()) -> None:
         self.library = library
+        self.constants = {
+            name: ctypes.c_longlong.in_dll(library, f"emu_constant_{i}").value
+            for i, name in enumerate(constants)
+        }
 
     def __getattr__(self, kernel: str) -> Callable[..., None]:
         def call(
@@ -89,6 +93,7 @@ def build(
     source: Path,
     kernels: Sequence[str] | Mapping[str, str],
     *,
+    constants: Sequence[str] = (),
     defines: Mapping[str, Any] | None = None,
     edits: Sequence[Edit] = (),
     watched: bool = True,
@@ -99,6 +104,7 @@ def build(
     ----------
     source : the .cu file; the headers beside it are found.
     kernels : names of ``__global__`` functions, or alias → expression for template instances.
+    constants : constant expressions of the source whose values the module shall know.
     defines : macros.
     edits : textual changes to the source, its headers or the emulator's own files.
     watched : instrument every access; without it only the values tell what went wrong.
@@ -108,9 +114,11 @@ def build(
     files["unit.cpp"] = "\n".join(
         ['#include "emulate.cuh"', f'#include "{source.name}"']
         + [f"EMU_EXPORT({alias}, {expression})" for alias, expression in exports.items()]
+        + [f"EMU_CONSTANT({i}, {constant})" for i, constant in enumerate(constants)]
     )
     flags = [*FLAGS, *(f"-D{name}={value}" for name, value in (defines or {}).items())]
-    return Module(compiled(tuple(sorted(files.items())), tuple(flags), watched))
+    library = compiled(tuple(sorted(files.items())), tuple(flags), watched)
+    return Module(library, constants)
 
 
 def edited_files(source: Path, edits: Sequence[Edit]) -> dict[str, str]:

@@ -290,3 +290,5 @@ int launch_packed(void (*kernel)(P...), const Launch& how, void** arguments, cha
                                     char* message, std::uint64_t message_size) {          \
         return emu::launch_packed(__VA_ARGS__, *how, arguments, message, message_size);   \
     }
+#define EMU_CONSTANT(number, ...) \
+    EMU_DOOR const long long emu_constant_##number = static_cast<long long>(__VA_ARGS__);

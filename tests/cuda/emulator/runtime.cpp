@@ -160,7 +160,12 @@ void prepare_stack(Thread& thread) {
     thread.stack_pointer = top;
 }
 
-void to_scheduler() { emu_switch(&current->stack_pointer, scheduler_stack_pointer); }
+void check_second_writes();
+
+void to_scheduler() {
+    if (!failed) check_second_writes();
+    emu_switch(&current->stack_pointer, scheduler_stack_pointer);
+}
 
 Warp& warp_of(const Thread& thread) { return warps[thread.id / kWarp]; }
 uint32_t lane_bit(const Thread& thread) { return 1u << (thread.id % kWarp); }
@@ -276,6 +281,16 @@ std::size_t offset_in(const Watched& watch, const void* address) {
     return static_cast<std::size_t>(static_cast<const unsigned char*>(address) - watch.base);
 }
 
+// Threads may write the same value with no barrier between, as a flag is set by whoever sees the
+// reason. The hook comes before the store, so the values are compared at the next access or switch.
+struct SecondWrite {
+    Watched* watch = nullptr;
+    std::size_t offset = 0;
+    unsigned char before[2];
+    Stamp first;
+};
+std::vector<SecondWrite> second_writes;
+
 [[noreturn]] void refuse_access(const Watched& watch, std::size_t offset, const char* doing,
                                 const char* they_did, const Stamp& they) {
     if (they.block < first_epoch)
@@ -287,13 +302,28 @@ std::size_t offset_in(const Watched& watch, const void* address) {
          they.thread, they_did);
 }
 
+void check_second_writes() {
+    if (second_writes.empty()) return;
+    for (const SecondWrite& write : second_writes)
+        if (std::memcmp(write.before, write.watch->base + write.offset, 2))
+            refuse_access(*write.watch, write.offset, "writes another value to", "wrote",
+                          write.first);
+    second_writes.clear();
+}
+
 void watch_cell(Watched& watch, std::size_t offset, bool is_write) {
     Cell& cell = watch.cells[offset / 2];
     const char* const doing = is_write ? "writes" : "reads";
     if (cell.in_flight)
         fail("%s %s byte %zu while a copy to it is in flight (missing wait?)", doing, watch.name,
              offset);
-    if (!ordered_before_now(cell.write)) refuse_access(watch, offset, doing, "wrote", cell.write);
+    if (!ordered_before_now(cell.write)) {
+        if (!is_write || offset + 2 > watch.bytes)
+            refuse_access(watch, offset, doing, "wrote", cell.write);
+        SecondWrite second{&watch, offset, {}, cell.write};
+        std::memcpy(second.before, watch.base + offset, 2);
+        second_writes.push_back(second);
+    }
     if (is_write && !ordered_before_now(cell.read))
         refuse_access(watch, offset, doing, "read", cell.read);
     if (is_write) cell.write = stamp_now();
@@ -346,8 +376,14 @@ bool is_global(const void* address, std::size_t bytes) {
     return false;
 }
 
+bool is_on_stack(const void* address) {
+    const auto* p = static_cast<const unsigned char*>(address);
+    return p >= stacks && p < stacks + kMaxThreads * kStackBytes;
+}
+
 void check_access(const void* address, std::size_t bytes, bool is_write) {
-    if (!current) return;
+    if (!current || is_on_stack(address)) return;
+    check_second_writes();
     if (is_in_shared_arena(address)) {
         watch_shared(address, bytes, is_write);
         return;
@@ -616,6 +652,7 @@ void check_red_zone() {
 
 void fiber_main() {
     kernel_body(kernel_closure);
+    check_second_writes();
     ++n_done;
     if (n_at_barrier)
         fail("leaves the kernel while others wait at the barrier of line %d", last_barrier_line);
@@ -865,6 +902,7 @@ int launch(const Launch& how, Body body, const void* closure, char* message, uin
     dynamic_bytes = how.shared_bytes;
     seed = how.seed;
     block_epoch = 0;
+    second_writes.clear();
     random_state = 0x9e3779b97f4a7c15u ^ (seed + 1) * 0xbf58476d1ce4e5b9u;
     kernel_body = body;
     kernel_closure = closure;
@@ -904,7 +942,7 @@ EMU_DOOR std::uint16_t emu_float_to_half(float value) { return emu::float_to_hal
 namespace emu {
 // A card faults where a vector is not aligned to its size; x86 would let it pass.
 static void check_vector(const void* p, std::size_t bytes) {
-    if (current && (is_in_shared_arena(p) || is_global(p, bytes)))
+    if (bytes > 1 && current && (is_in_shared_arena(p) || is_global(p, bytes)))
         check_aligned(p, bytes, "load or store");
 }
 }  // namespace emu

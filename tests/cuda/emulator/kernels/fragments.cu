@@ -83,3 +83,12 @@ extern "C" __global__ void overwrite_a_copy_in_flight(const float* in, float* ou
 extern "C" __global__ void blocks_overlap(const float* in, float* out) {
     if (threadIdx.x == 0) out[0] = in[blockIdx.x];
 }
+
+// Two warps write one flag: the same value, or each its own.
+extern "C" __global__ void set_flag(float* out, int differ) {
+    DYNAMIC_SHARED(shared);
+    int* flag = reinterpret_cast<int*>(shared);
+    if (threadIdx.x % 32 == 0) *flag = 1 + differ * static_cast<int>(threadIdx.x);
+    __syncthreads();
+    out[threadIdx.x] = static_cast<float>(*flag);
+}
