@@ -1,1 +1,4 @@
-"""Makers of ensembles: from torch, scikit-learn, arrays and files. May import `inpca`, never the reverse."""
+"""Makers of ensembles: from torch, scikit-learn, arrays and files.
+
+They may import `inpca`, never the reverse.
+"""

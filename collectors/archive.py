@@ -1,0 +1,306 @@
+"""Import predictions that other programs saved; `collectors.formats` says what files must hold."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from collectors.formats import ArchivedRun, complete_names, open_archive, read_labels
+from inpca.errors import InputError
+from inpca.progress import ProgressArgument, reporting
+
+if TYPE_CHECKING:
+    from inpca.store.ensemble import Ensemble
+
+PathLike = str | os.PathLike[str]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Import:
+    """What all the files of one import have in common.
+
+    Attributes
+    ----------
+    files : path of each run's file
+    kind, sample_set, names : how the files are read
+    labels : (N,) of every sample set of the ensemble, existing or to be made
+    n_classes : C
+    """
+
+    files: dict[str, Path]
+    kind: str
+    sample_set: str
+    names: Mapping[str, str]
+    labels: Mapping[str, Labels]
+    n_classes: int
+
+
+def import_arrays(
+    files: PathLike | Iterable[PathLike],
+    ensemble: PathLike,
+    *,
+    kind: str = "probs",
+    sample_set: str = "train",
+    run: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    labels: PathLike | None = None,
+    names: Mapping[str, str] | None = None,
+    restart: bool = False,
+    progress: ProgressArgument = None,
+) -> list[str]:
+    """Import each file as one run of `ensemble`; nothing is written unless all files are good.
+
+    Memory: one checkpoint of each sample set for ``.npy`` and HDF5; one whole file for ``.npz``.
+
+    Parameters
+    ----------
+    files : one file or several; `collectors.formats` says what they hold
+    ensemble : the directory of the ensemble; created where there is none
+    kind : what the numbers are: ``"probs"``, ``"log_probs"``, ``"logits"``, ``"sqrt_probs"``
+    sample_set : the set that arrays at the top of a file belong to
+    run : the id of the run, where there is one file; by default the file's name without ending
+    config : columns of the models table for these runs
+    labels : a ``.npy`` file with the labels, where the files hold none
+    names : what the files call their arrays: ``{"predictions": "p", "labels": "y"}``
+    restart : replace runs that exist
+    progress : None, True for a bar on standard error, or a callable (done, total, text)
+
+    Returns
+    -------
+    the ids of the runs
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read or lacks an array, predictions that are none, another
+        number of samples or classes or another order than the ensemble has, a run that exists.
+    """
+    from inpca.predictions import check_kind
+
+    check_kind(kind)
+    words = complete_names(names)
+    paths = _paths_by_run(files, run)
+    target = _existing(Path(ensemble))
+    extra = None if labels is None else read_labels(Path(labels))
+    if target is not None:
+        _check_runs_are_new(target, list(paths), restart)
+        known = _labels_of_ensemble(target, sample_set, extra)
+        job = _Import(paths, kind, sample_set, words, known, target.n_classes)
+    else:
+        with open_archive(next(iter(paths.values())), sample_set, words) as first:
+            known = _labels_of_file(first, sample_set, extra)
+            n_classes = next(iter(first.predictions.values())).shape[-1]
+        job = _Import(paths, kind, sample_set, words, known, n_classes)
+    with reporting(progress, "import") as report:
+        for done, run_id in enumerate(paths):
+            report(done, 2 * len(paths), f"checking {run_id}")
+            _check_file(job, run_id)
+        target = target or _create(Path(ensemble), job)
+        for done, run_id in enumerate(paths, start=len(paths)):
+            report(done, 2 * len(paths), f"writing {run_id}")
+            _write_run(job, run_id, target, dict(config or {}), restart)
+        report(2 * len(paths), 2 * len(paths), "")
+    return list(paths)
+
+
+def _check_file(job: _Import, run: str) -> None:
+    """Read a whole file once, so that a bad checkpoint is found before anything is written."""
+    with open_archive(job.files[run], job.sample_set, job.names) as archive:
+        _check_archive(archive, job)
+        for _ in _checkpoints(archive, job):
+            pass
+
+
+def _write_run(
+    job: _Import, run: str, target: "Ensemble", config: dict[str, Any], restart: bool
+) -> None:
+    with (
+        open_archive(job.files[run], job.sample_set, job.names) as archive,
+        target.start_run(run, config=config, restart=restart) as writer,
+    ):
+        for k, values in enumerate(_checkpoints(archive, job)):
+            step, epoch = int(archive.step[k]), float(archive.epoch[k])
+            writer.append(values, kind="log_probs", step=step, epoch=epoch)
+
+
+def _checkpoints(archive: ArchivedRun, job: _Import) -> Iterator[dict[str, NDArray[np.floating]]]:
+    """Log-probabilities of one checkpoint after the other, each validated."""
+    from inpca.predictions import to_log_probs
+
+    for k in range(archive.n_checkpoints):
+        yield {
+            name: to_log_probs(values[k], job.kind, name=f"{archive.path}: {name}, checkpoint {k}")  # type: ignore[arg-type]
+            for name, values in archive.predictions.items()
+        }
+
+
+def _create(path: Path, job: _Import) -> "Ensemble":
+    from inpca import create_ensemble
+
+    return create_ensemble(path, sample_sets=job.labels, n_classes=job.n_classes, exist_ok=True)
+
+
+# --- checking --------------------------------------------------------------------------------
+
+
+def _paths_by_run(files: PathLike | Iterable[PathLike], run: str | None) -> dict[str, Path]:
+    single = isinstance(files, str | os.PathLike)
+    paths = [Path(files)] if single else [Path(file) for file in files]  # type: ignore[arg-type, union-attr]
+    if not paths:
+        raise InputError("`files` must name at least one file.")
+    if run is not None and len(paths) > 1:
+        raise InputError(
+            f"`run` names one run but there are {len(paths)} files; leave it out, and each run is "
+            "called by its file's name."
+        )
+    named = {run or path.stem: path for path in paths}
+    if len(named) < len(paths):
+        raise InputError(
+            "Two of the files have the same name and would become one run; rename one."
+        )
+    return named
+
+
+def _existing(path: Path) -> "Ensemble | None":
+    from inpca import open_ensemble
+
+    return open_ensemble(path) if path.exists() else None
+
+
+def _labels_of_ensemble(
+    target: "Ensemble", sample_set: str, extra: Labels | None
+) -> dict[str, Labels]:
+    known = {name: samples.labels for name, samples in target.sample_sets.items()}
+    if extra is not None and sample_set in known:
+        _check_order(f"`labels` of set {sample_set!r}", extra, known[sample_set])
+    return known
+
+
+def _labels_of_file(first: ArchivedRun, sample_set: str, extra: Labels | None) -> dict[str, Labels]:
+    found = dict(first.labels) | ({} if extra is None else {sample_set: extra})
+    for name in first.predictions:
+        if name not in found:
+            raise InputError(
+                f"{first.path} has no labels of sample set {name!r}, and there is no ensemble yet "
+                "that would have them; pass labels=FILE.npy (--labels FILE.npy), or create the "
+                "ensemble first."
+            )
+    return {name: found[name] for name in first.predictions}
+
+
+def _check_archive(archive: ArchivedRun, job: _Import) -> None:
+    if set(job.labels) != set(archive.predictions):
+        raise InputError(
+            f"{archive.path} has the sample sets {', '.join(sorted(archive.predictions))}, the "
+            f"ensemble has {', '.join(sorted(job.labels))}; every run must have them all "
+            "(sample_set=, --sample-set, says which set the top of a file is)."
+        )
+    for name, labels in archive.labels.items():
+        _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])
+    for name, values in archive.predictions.items():
+        if values.shape[1:] != (len(job.labels[name]), job.n_classes):
+            raise InputError(
+                f"{archive.path} has {values.shape[1]:,} samples × {values.shape[2]} classes in "
+                f"set {name!r} but the ensemble has {len(job.labels[name]):,} × {job.n_classes}."
+            )
+
+
+def _check_order(what: str, labels: Labels, expected: Labels) -> None:
+    if not np.array_equal(labels, expected):
+        raise InputError(
+            f"{what} are not those of the ensemble ({len(labels):,} against {len(expected):,} "
+            "samples): other samples, or another order; put them in the ensemble's order, or "
+            "import them into an ensemble of their own."
+        )
+
+
+def _check_runs_are_new(target: "Ensemble", runs: list[str], restart: bool) -> None:
+    taken = [] if restart else sorted(set(runs) & set(target.runs))
+    if taken:
+        raise InputError(
+            f"Run {taken[0]!r} exists already in {target.path}; import it under another id (run=, "
+            "--run), or replace it with restart=True (--restart)."
+        )
+
+
+# --- the verb --------------------------------------------------------------------------------
+
+
+def pairs(words: Iterable[str], option: str) -> dict[str, str]:
+    """``["lr=0.1", …]`` as a dictionary; refuse a word without ``=``."""
+    split = [word.partition("=") for word in words]
+    for key, equals, _ in split:
+        if not (key and equals):
+            raise InputError(f"`{option}` takes key=value, not {key!r}.")
+    return {key: value for key, _, value in split}
+
+
+def plain_value(text: str) -> Any:
+    """A configuration's value: truth value, whole number, number or text, in that order.
+
+    >>> [plain_value(text) for text in ("true", "3", "1e-3", "sgd")]
+    [True, 3, 0.001, 'sgd']
+    """
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for convert in (int, float):
+        try:
+            return convert(text)
+        except ValueError:  # not this one: the next, or text
+            continue
+    return text
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb `import` to the command line."""
+
+    @app.command("import")
+    def import_(
+        files: Annotated[
+            list[Path], typer.Argument(metavar="FILE…", help=".npz, .npy, .h5: one run each")
+        ],
+        ensemble: Annotated[
+            Path, typer.Argument(help="the ensemble's folder; created if there is none")
+        ],
+        kind: Annotated[str, typer.Option(help="probs, log_probs, logits or sqrt_probs")] = "probs",
+        sample_set: Annotated[
+            str, typer.Option("--sample-set", "-s", help="the set that a file's arrays belong to")
+        ] = "train",
+        run: Annotated[str, typer.Option(help="id of the run; default: the file's name")] = "",
+        config: Annotated[
+            list[str] | None, typer.Option("--config", "-c", help="key=value, a column; repeatable")
+        ] = None,
+        labels: Annotated[
+            Path | None, typer.Option(help=".npy with the labels, where the files have none")
+        ] = None,
+        name: Annotated[
+            list[str] | None,
+            typer.Option(help="what the file calls an array: predictions=p, labels=y; repeatable"),
+        ] = None,
+        restart: Annotated[bool, typer.Option("--restart", help="replace runs that exist")] = False,
+        quiet: Annotated[
+            bool, typer.Option("--quiet", "-q", help="no progress on standard error")
+        ] = False,
+    ) -> None:
+        """Import predictions from files into an ensemble, one run from each file."""
+        settings = pairs(config or [], "--config")
+        runs = import_arrays(
+            files,
+            ensemble,
+            kind=kind,
+            sample_set=sample_set,
+            run=run or None,
+            config={key: plain_value(value) for key, value in settings.items()},
+            labels=labels,
+            names=pairs(name or [], "--name"),
+            restart=restart,
+            progress=not quiet,
+        )
+        for run_id in runs:
+            typer.echo(run_id)

@@ -1,0 +1,205 @@
+"""Files of predictions that other programs saved: ``.npz``, ``.npy``, HDF5.
+
+A file is one run. It holds, for every sample set, `predictions` (checkpoint, sample, class), or
+(sample, class) for a run of one checkpoint, and where the ensemble does not exist yet the `labels`
+(sample,). With one sample set these lie at the top of the file; with several, in a group for each
+set: ``train/predictions``, ``train/labels``, ``test/predictions``, … (an HDF5 group, or a slash in
+the name within an ``.npz``). `step` and `epoch`, each (checkpoint,), are read where they exist and
+count 0, 1, 2, … where they do not. Files that use other words are read with `names`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.errors import InputError
+
+# What a file calls its arrays, unless `names` says otherwise.
+NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
+_HDF5 = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class ArchivedRun:
+    """One open file: `.npy` and HDF5 stay on disk until a checkpoint is asked for.
+
+    Attributes
+    ----------
+    path : the file
+    predictions : for each sample set, something indexable of shape (checkpoint, sample, class)
+    labels : (sample,) of each sample set that has them
+    step, epoch : (checkpoint,)
+    """
+
+    path: Path
+    predictions: dict[str, Any]
+    labels: dict[str, NDArray[np.int64]]
+    step: NDArray[np.int64]
+    epoch: NDArray[np.float64]
+
+    @property
+    def n_checkpoints(self) -> int:
+        return len(self.step)
+
+
+def complete_names(names: Mapping[str, str] | None) -> dict[str, str]:
+    """What a file calls its arrays, `names` put over the default; refuse an unknown key."""
+    unknown = sorted(set(names or {}) - set(NAMES))
+    if unknown:
+        raise InputError(f"`names` may rename {', '.join(NAMES)}; {unknown[0]!r} is none of them.")
+    return NAMES | dict(names or {})
+
+
+@contextmanager
+def open_archive(
+    path: Path, sample_set: str, names: Mapping[str, str] = NAMES
+) -> Iterator[ArchivedRun]:
+    """Open one file as a run; see the module's text for what it must hold.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, is of no known format, or does not hold what it must.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    if path.suffix == ".npy":
+        yield _archived(path, {sample_set: ""}, {"": _load(path, mmap_mode="r")}, names)
+    elif path.suffix == ".npz":
+        with _load(path) as arrays:
+            yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+    elif path.suffix in _HDF5:
+        with _open_hdf5(path) as file:
+            arrays = _datasets(file)
+            yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+    else:
+        raise InputError(f"{path} must end in .npz, .npy, .h5 or .hdf5 to be imported.")
+
+
+def _groups(
+    arrays: Mapping[str, Any], sample_set: str, path: Path, names: Mapping[str, str]
+) -> dict[str, str]:
+    """Sample set → prefix of its arrays' names: one at the top of the file, or one per group."""
+    word = names["predictions"]
+    found = {key[: -len(word) - 1]: key[: -len(word)] for key in arrays if key.endswith(f"/{word}")}
+    if word in arrays:
+        found[sample_set] = ""
+    if not found:
+        raise InputError(
+            f"{path} has no array {word!r} (nor <sample set>/{word}); it holds "
+            f"{', '.join(sorted(arrays)) or 'nothing'}. Say which it is with "
+            f"names={{'predictions': …}} (--name predictions=…)."
+        )
+    return found
+
+
+def _archived(
+    path: Path,
+    groups: Mapping[str, str],
+    arrays: Mapping[str, Any],
+    names: Mapping[str, str],
+) -> ArchivedRun:
+    def key(prefix: str, word: str) -> str:
+        return prefix + names[word] if path.suffix != ".npy" else ""
+
+    predictions = {
+        name: _as_checkpoints(arrays[key(prefix, "predictions")], name, path)
+        for name, prefix in groups.items()
+    }
+    lengths = {len(values) for values in predictions.values()}
+    if len(lengths) != 1:
+        raise InputError(f"{path} has {sorted(lengths)} checkpoints in different sample sets.")
+    has_more = path.suffix != ".npy"
+    labels = {
+        name: as_labels(arrays[key(prefix, "labels")][()], f"{path}: {key(prefix, 'labels')}")
+        for name, prefix in groups.items()
+        if has_more and key(prefix, "labels") in arrays
+    }
+    counters = arrays if has_more else {}
+    n = lengths.pop()
+    step = _counter(counters, names["step"], n, path).astype(np.int64)
+    epoch = _counter(counters, names["epoch"], n, path).astype(np.float64)
+    return ArchivedRun(path, predictions, labels, step, epoch)
+
+
+def _as_checkpoints(array: Any, name: str, path: Path) -> Any:
+    if array.ndim == 2:
+        array = array[()][None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(
+            f"The predictions of sample set {name!r} in {path} must have shape (checkpoint, "
+            f"sample, class), not {array.shape}."
+        )
+    return array
+
+
+def _counter(arrays: Mapping[str, Any], name: str, n: int, path: Path) -> NDArray[Any]:
+    if name not in arrays:
+        return np.arange(n)
+    values = np.asarray(arrays[name][()])
+    if values.shape != (n,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise InputError(
+            f"`{name}` in {path} must be {n} finite numbers, one for each checkpoint, not "
+            f"{values.dtype} of shape {values.shape}."
+        )
+    return values
+
+
+def as_labels(values: Any, where: str) -> NDArray[np.int64]:
+    """Class labels (sample,) as int64; refuse what is not whole numbers ≥ 0."""
+    labels = np.asarray(values)
+    whole = labels.dtype.kind in "iu" or (
+        labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())
+    )
+    if labels.ndim != 1 or not whole or (labels.size and labels.min() < 0):
+        raise InputError(
+            f"{where} must be the class 0, 1, … of each sample, shape (sample,), not "
+            f"{labels.dtype} of shape {labels.shape}."
+        )
+    return labels.astype(np.int64)
+
+
+def _load(path: Path, mmap_mode: Any = None) -> Any:
+    try:
+        loaded = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path} is no {path.suffix} file of plain arrays: {error}") from error
+    if path.suffix == ".npz" and not hasattr(loaded, "files"):
+        raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
+    return loaded
+
+
+def _open_hdf5(path: Path) -> Any:
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Reading {path} needs h5py, which is not installed: pip install 'inpca[hdf5]'."
+        ) from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path} is no HDF5 file: {error}") from error
+
+
+def _datasets(file: Any) -> dict[str, Any]:
+    """Every dataset of an open HDF5 file by its path."""
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if hasattr(item, "shape"):
+            found[name] = item
+
+    file.visititems(visit)
+    return found
+
+
+def read_labels(path: Path) -> NDArray[np.int64]:
+    if not path.is_file() or path.suffix != ".npy":
+        raise InputError(f"`labels` must be a .npy file, not {path}.")
+    return as_labels(_load(path), str(path))

@@ -1,0 +1,173 @@
+"""What every collector shares: open the ensemble, ask the schedule, check, append, close."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collectors.schedule import ScheduleArgument, as_schedule
+from inpca import create_ensemble, open_ensemble
+from inpca.errors import InputError
+from inpca.predictions import Kind
+
+Labels = NDArray[np.int64]
+
+
+class BaseRecorder:
+    """One run on its way into an ensemble.
+
+    The run is started at once where the ensemble exists, so that a run id that is taken is refused
+    before the training and not after it. Where it does not, the ensemble is created by the first
+    checkpoint, which brings the labels; many recorders may do so at the same time.
+
+    Parameters
+    ----------
+    ensemble : the directory of the ensemble
+    run : the id of this run, unique in the ensemble
+    set_names : the sample sets that every checkpoint brings
+    config : what distinguishes this run (architecture, optimizer, lr, seed, …); these become
+        columns of the models table
+    schedule : ``"paper"``, a callable ``(step, epoch) -> bool``, or a list of steps
+    batches_per_epoch, epochs : the length of the training; ``"paper"`` needs both
+    n_classes : needed only where the predictions cannot tell
+    resume : go on with a run that was cut off; steps that it has already are not recorded again
+    restart : delete a run of this id, then start it again
+
+    Raises
+    ------
+    InputError
+        If the run exists already, or the ensemble lacks a sample set.
+    ResourceError
+        If another process is writing this run.
+    """
+
+    def __init__(
+        self,
+        ensemble: str | os.PathLike[str],
+        run: str,
+        set_names: list[str],
+        *,
+        config: Mapping[str, Any] | None = None,
+        schedule: ScheduleArgument = "paper",
+        batches_per_epoch: int | None = None,
+        epochs: int | None = None,
+        n_classes: int | None = None,
+        resume: bool = False,
+        restart: bool = False,
+    ) -> None:
+        if not set_names:
+            raise InputError("`sample_sets` must name at least one sample set, not none.")
+        self.path = Path(ensemble)
+        self.run = run
+        self.config = dict(config or {})
+        self.schedule = as_schedule(schedule, batches_per_epoch, epochs)
+        self._set_names = set_names
+        self._n_classes = n_classes
+        self._start = {"resume": resume, "restart": restart}
+        self._labels: dict[str, Labels] = {}
+        self._writer: Any = None
+        self._last_step: float = -np.inf
+        self._closed = False
+        self.n_recorded = 0
+        if (self.path / "ensemble.json").is_file():
+            self._start_run(open_ensemble(self.path))
+
+    def due(self, step: int, epoch: float) -> bool:
+        """Whether the schedule wants this step; steps of a resumed run's past are not wanted."""
+        return step > self._last_step and bool(self.schedule(step, epoch))
+
+    def close(self) -> None:
+        """End the run; what was recorded stays. A second call does nothing."""
+        self._closed = True
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _append(
+        self,
+        predictions: Mapping[str, NDArray[np.floating]],
+        labels: Mapping[str, Labels],
+        kind: Kind,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Check one checkpoint against the run's sample sets and commit it."""
+        if self._closed:
+            raise InputError(f"Run {self.run!r} is closed; make a new recorder to record more.")
+        for name in self._set_names:
+            self._check_values(name, predictions[name], step)
+        if self._writer is None:
+            self._create(predictions, labels)
+        for name in self._set_names:
+            self._check_labels(name, labels[name], step)
+        self._writer.append(
+            dict(predictions), kind=kind, step=step, epoch=epoch, metrics=dict(metrics or {})
+        )
+        self._last_step = step
+        self.n_recorded += 1
+
+    def _create(
+        self, predictions: Mapping[str, NDArray[np.floating]], labels: Mapping[str, Labels]
+    ) -> None:
+        n_classes = self._n_classes or predictions[self._set_names[0]].shape[-1]
+        sample_sets = {name: labels[name] for name in self._set_names}
+        self._start_run(
+            create_ensemble(self.path, sample_sets=sample_sets, n_classes=n_classes, exist_ok=True)
+        )
+
+    def _start_run(self, ensemble: Any) -> None:
+        unknown = sorted(set(self._set_names) - set(ensemble.sample_sets))
+        if unknown:
+            raise InputError(
+                f"`sample_sets` has {unknown[0]!r}, which the ensemble {self.path} does not hold; "
+                f"its sets are {', '.join(sorted(ensemble.sample_sets))}."
+            )
+        self._labels = {name: ensemble.sample_sets[name].labels for name in self._set_names}
+        self._writer = ensemble.start_run(self.run, config=self.config, **self._start)
+        if self._start["resume"] and self.run in ensemble.runs:
+            self._last_step = float(ensemble.run(self.run).step[-1])
+
+    def _check_values(self, name: str, values: NDArray[np.floating], step: int) -> None:
+        bad = (np.isnan(values) | np.isposinf(values)).any(axis=-1)
+        if bad.any():
+            raise InputError(
+                f"Run {self.run!r} has NaN or infinite predictions at step {step}, set {name!r}, "
+                f"sample {int(np.argmax(bad))} ({int(bad.sum())} samples in all): its training "
+                f"diverged. The {self.n_recorded} checkpoints recorded so far stay; stop this run, "
+                "or lower its learning rate."
+            )
+
+    def _check_labels(self, name: str, labels: Labels, step: int) -> None:
+        expected = self._labels[name]
+        if len(labels) != len(expected):
+            raise InputError(
+                f"Run {self.run!r} has {len(labels):,} samples in set {name!r} at step {step} but "
+                f"the ensemble's set has {len(expected):,}; record it over the same samples, or "
+                "in an ensemble of its own."
+            )
+        differs = np.flatnonzero(labels != expected)
+        if differs.size:
+            first = differs[0]
+            raise InputError(
+                f"Run {self.run!r} has set {name!r} in another order than the ensemble at step "
+                f"{step}: sample {first} has label {labels[first]}, expected {expected[first]} "
+                f"({differs.size} differ); use a loader that does not shuffle and the data set "
+                "that the ensemble was made with."
+            )

@@ -1,0 +1,257 @@
+"""Record any scikit-learn classifier that has `predict_proba`, fitted or while it is fitted.
+
+record_estimator(forest, "my.ensemble", "forest-0", {"train": (X, y), "test": (X_t, y_t)})
+record_partial_fit(MLPClassifier(), "my.ensemble", "mlp-0", {"train": (X, y)}, epochs=20)
+"""
+
+if __name__ != "collectors.sklearn":
+    raise ImportError(
+        "collectors/sklearn.py was imported as a top-level module, where it hides scikit-learn "
+        "itself: the folder collectors/ is on sys.path; put the folder above it there."
+    )
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from collectors.recorder import BaseRecorder, Labels
+from collectors.schedule import ScheduleArgument, every
+from inpca.errors import InputError
+
+Estimator = TypeVar("Estimator")
+SampleSets = Mapping[str, tuple[Any, ArrayLike]]
+
+_EVERY_STEP = every(1)
+
+
+class SklearnRecorder(BaseRecorder):
+    """Record a classifier's predictions over fixed sample sets, whenever the schedule says so.
+
+    Parameters
+    ----------
+    ensemble : the directory of the ensemble; created by the first checkpoint if there is none
+    run : the id of this run, unique in the ensemble
+    config : what distinguishes this run; becomes columns of the models table
+    sample_sets : (X, y) for each sample set
+    classes : the labels that classes 0, 1, … stand for, in order; by default the sorted labels of
+        all the sample sets. A class that an estimator has not seen has probability zero in its
+        predictions.
+    schedule, batches_per_epoch, epochs, resume, restart : see `collectors.recorder.BaseRecorder`
+
+    Raises
+    ------
+    InputError
+        If a label is none of `classes`, or the run exists already.
+    """
+
+    def __init__(
+        self,
+        ensemble: str | os.PathLike[str],
+        run: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        sample_sets: SampleSets,
+        classes: ArrayLike | None = None,
+        schedule: ScheduleArgument = _EVERY_STEP,
+        batches_per_epoch: int | None = None,
+        epochs: int | None = None,
+        resume: bool = False,
+        restart: bool = False,
+    ) -> None:
+        self.classes = _all_classes(sample_sets, classes)
+        self._inputs = {name: X for name, (X, _) in sample_sets.items()}
+        self._labels_of = {
+            name: class_indices(y, self.classes, f"sample set {name!r}")
+            for name, (_, y) in sample_sets.items()
+        }
+        super().__init__(
+            ensemble,
+            run,
+            list(sample_sets),
+            config=config,
+            schedule=schedule,
+            batches_per_epoch=batches_per_epoch,
+            epochs=epochs,
+            n_classes=len(self.classes),
+            resume=resume,
+            restart=restart,
+        )
+
+    def step(
+        self,
+        estimator: Any,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Record the fitted `estimator` if the schedule wants this step; say whether it was.
+
+        Raises
+        ------
+        InputError
+            If `estimator` has no `predict_proba`, knows a class that the ensemble does not, or
+            predicts NaN.
+        """
+        if not self.due(step, epoch):
+            return False
+        predictions = {
+            name: predict_probs(estimator, X, self.classes) for name, X in self._inputs.items()
+        }
+        self._append(predictions, self._labels_of, "probs", step=step, epoch=epoch, metrics=metrics)
+        return True
+
+
+def record_estimator(
+    estimator: Any,
+    ensemble: str | os.PathLike[str],
+    run: str,
+    sample_sets: SampleSets,
+    *,
+    config: Mapping[str, Any] | None = None,
+    classes: ArrayLike | None = None,
+    restart: bool = False,
+) -> None:
+    """Store a fitted classifier as a run of one checkpoint.
+
+    Parameters are those of `SklearnRecorder`; `config` defaults to the estimator's class name.
+    """
+    recorder = SklearnRecorder(
+        ensemble,
+        run,
+        _config(estimator, config),
+        sample_sets=sample_sets,
+        classes=classes,
+        restart=restart,
+    )
+    with recorder:
+        recorder.step(estimator, step=0, epoch=0)
+
+
+def record_partial_fit(
+    estimator: Estimator,
+    ensemble: str | os.PathLike[str],
+    run: str,
+    sample_sets: SampleSets,
+    *,
+    train: str = "train",
+    config: Mapping[str, Any] | None = None,
+    classes: ArrayLike | None = None,
+    epochs: int = 20,
+    batch_size: int = 64,
+    schedule: ScheduleArgument = "paper",
+    random_state: int = 0,
+    restart: bool = False,
+) -> Estimator:
+    """Fit `estimator` by `partial_fit` on shuffled batches of one sample set, and record it.
+
+    The first checkpoint is after the first batch: before it a scikit-learn estimator has no
+    predictions.
+
+    Parameters
+    ----------
+    train : the sample set to fit on
+    epochs, batch_size, random_state : how often, in which portions, in which order
+    ensemble, run, sample_sets, config, classes, schedule, restart : see `SklearnRecorder`
+
+    Returns
+    -------
+    the fitted estimator
+    """
+    _require(estimator, "partial_fit", "use record_estimator for one that is fitted as a whole")
+    if train not in sample_sets:
+        raise InputError(
+            f"`train` must name one of the sample sets {', '.join(sample_sets)}, not {train!r}."
+        )
+    X, y = sample_sets[train]
+    y = np.asarray(y)
+    per_epoch = -(-len(y) // batch_size)
+    recorder = SklearnRecorder(
+        ensemble,
+        run,
+        _config(estimator, config),
+        sample_sets=sample_sets,
+        classes=classes,
+        schedule=schedule,
+        batches_per_epoch=per_epoch,
+        epochs=epochs,
+        restart=restart,
+    )
+    with recorder:
+        for step, batch in enumerate(_batches(len(y), batch_size, epochs, random_state), start=1):
+            estimator.partial_fit(X[batch], y[batch], classes=recorder.classes)  # type: ignore[attr-defined]
+            recorder.step(estimator, step=step, epoch=step / per_epoch)
+    return estimator
+
+
+def predict_probs(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.floating]:
+    """Probabilities (N, len(classes)), each column where `classes` has its label.
+
+    Raises
+    ------
+    InputError
+        If the estimator has no `predict_proba`, has several outputs, or knows another class.
+    """
+    _require(
+        estimator,
+        "predict_proba",
+        "choose a loss that has probabilities (such as loss='log_loss'), or wrap it in "
+        "sklearn.calibration.CalibratedClassifierCV",
+    )
+    probs = estimator.predict_proba(X)
+    if isinstance(probs, list) or np.ndim(probs) != 2:
+        raise InputError(
+            f"{type(estimator).__name__} has several outputs; record one estimator per output."
+        )
+    columns = class_indices(estimator.classes_, classes, f"{type(estimator).__name__}.classes_")
+    if probs.shape[1] == len(classes) and np.array_equal(columns, np.arange(len(classes))):
+        return probs
+    mapped = np.zeros((len(probs), len(classes)), dtype=probs.dtype)
+    mapped[:, columns] = probs
+    return mapped
+
+
+def class_indices(y: ArrayLike, classes: NDArray[Any], where: str) -> Labels:
+    """The position in `classes` of each label in `y`, (N,); refuse a label that is not there."""
+    values = np.asarray(y)
+    order = np.argsort(classes, kind="stable")
+    place = np.searchsorted(classes, values, sorter=order).clip(max=len(classes) - 1)
+    found = order[place]
+    missing = np.asarray(classes[found] != values)
+    if missing.any():
+        raise InputError(
+            f"Label {values[missing][0]!r} in {where} is none of the {len(classes)} classes; pass "
+            "`classes` with all of them."
+        )
+    return np.asarray(found, dtype=np.int64)
+
+
+def _all_classes(sample_sets: SampleSets, classes: ArrayLike | None) -> NDArray[Any]:
+    if classes is None:
+        return np.unique(np.concatenate([np.asarray(y) for _, y in sample_sets.values()]))
+    values = np.asarray(classes)
+    if values.ndim != 1 or len(np.unique(values)) != len(values):
+        raise InputError(f"`classes` must list each class once, not {values!r}.")
+    return values
+
+
+def _require(estimator: Any, method: str, cure: str) -> None:
+    if not hasattr(estimator, method):
+        raise InputError(f"{type(estimator).__name__} has no `{method}`; {cure}.")
+
+
+def _config(estimator: Any, config: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"architecture": type(estimator).__name__, **(config or {})}
+
+
+def _batches(
+    n_samples: int, batch_size: int, epochs: int, random_state: int
+) -> Iterable[NDArray[np.int64]]:
+    random = np.random.default_rng(random_state)
+    for _ in range(epochs):
+        order = random.permutation(n_samples)
+        for start in range(0, n_samples, batch_size):
+            yield order[start : start + batch_size]

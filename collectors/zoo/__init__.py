@@ -1,0 +1,1 @@
+"""Small networks, a small data set and a small training loop, for demonstrations and tests."""
