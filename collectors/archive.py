@@ -97,6 +97,7 @@ def import_arrays(
             known = _labels_of_file(first, sample_set, extra)
             n_classes = next(iter(first.predictions.values())).shape[-1]
         job = _Import(paths, kind, sample_set, words, known, n_classes)
+    checked = _check_words(paths, config, job)
     with reporting(progress, "import") as report:
         for done, run_id in enumerate(paths):
             report(done, 2 * len(paths), f"checking {run_id}")
@@ -104,7 +105,7 @@ def import_arrays(
         target = target or _create(Path(ensemble), job)
         for done, run_id in enumerate(paths, start=len(paths)):
             report(done, 2 * len(paths), f"writing {run_id}")
-            _write_run(job, run_id, target, dict(config or {}), restart)
+            _write_run(job, run_id, target, checked, restart)
         report(2 * len(paths), 2 * len(paths), "")
     return list(paths)
 
@@ -134,10 +135,11 @@ def _checkpoints(archive: ArchivedRun, job: _Import) -> Iterator[dict[str, NDArr
     from inpca.predictions import to_log_probs
 
     for k in range(archive.n_checkpoints):
-        yield {
-            name: to_log_probs(values[k], job.kind, name=f"{archive.path}: {name}, checkpoint {k}")  # type: ignore[arg-type]
-            for name, values in archive.predictions.items()
-        }
+        values = {}
+        for name in archive.predictions:
+            where = f"{archive.path}: {name}, checkpoint {k}"
+            values[name] = to_log_probs(archive.read(name, k), job.kind, name=where)  # type: ignore[arg-type]
+        yield values
 
 
 def _create(path: Path, job: _Import) -> "Ensemble":
@@ -165,6 +167,17 @@ def _paths_by_run(files: PathLike | Iterable[PathLike], run: str | None) -> dict
             "Two of the files have the same name and would become one run; rename one."
         )
     return named
+
+
+def _check_words(
+    runs: Iterable[str], config: Mapping[str, Any] | None, job: _Import
+) -> dict[str, Any]:
+    """Refuse bad ids and columns now: once a file has been written is too late."""
+    from inpca.store.schema import check_config, check_run_id
+
+    for run in runs:
+        check_run_id(run)
+    return check_config(config, job.labels)
 
 
 def _existing(path: Path) -> "Ensemble | None":
@@ -195,11 +208,12 @@ def _labels_of_file(first: ArchivedRun, sample_set: str, extra: Labels | None) -
 
 
 def _check_archive(archive: ArchivedRun, job: _Import) -> None:
-    if set(job.labels) != set(archive.predictions):
+    unknown = sorted(set(archive.predictions) - set(job.labels))
+    if unknown:
         raise InputError(
-            f"{archive.path} has the sample sets {', '.join(sorted(archive.predictions))}, the "
-            f"ensemble has {', '.join(sorted(job.labels))}; every run must have them all "
-            "(sample_set=, --sample-set, says which set the top of a file is)."
+            f"{archive.path} has predictions for sample set {unknown[0]!r} but the ensemble has "
+            f"{', '.join(sorted(job.labels))} (sample_set=, --sample-set, says which set the top "
+            "of a file is)."
         )
     for name, labels in archive.labels.items():
         _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])

@@ -4,15 +4,18 @@ A file is one run. It holds, for every sample set, `predictions` (checkpoint, sa
 (sample, class) for a run of one checkpoint, and where the ensemble does not exist yet the `labels`
 (sample,). With one sample set these lie at the top of the file; with several, in a group for each
 set: ``train/predictions``, ``train/labels``, ``test/predictions``, … (an HDF5 group, or a slash in
-the name within an ``.npz``). `step` and `epoch`, each (checkpoint,), are read where they exist and
-count 0, 1, 2, … where they do not. Files that use other words are read with `names`.
+the name within an ``.npz``). `step` and `epoch`, each (checkpoint,), are read where they exist;
+without them steps count 0, 1, 2, … and epochs are NaN. Files that use other words are read with
+`names`.
 """
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +49,22 @@ class ArchivedRun:
     def n_checkpoints(self) -> int:
         return len(self.step)
 
+    def read(self, sample_set: str, checkpoint: int) -> NDArray[Any]:
+        """Predictions (sample, class) of one checkpoint, as they are in the file."""
+        with _reading(self.path):
+            return np.asarray(self.predictions[sample_set][checkpoint])
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What a library says about a damaged or unfit file, as one error that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
+
 
 def complete_names(names: Mapping[str, str] | None) -> dict[str, str]:
     """What a file calls its arrays, `names` put over the default; refuse an unknown key."""
@@ -69,14 +88,19 @@ def open_archive(
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     if path.suffix == ".npy":
-        yield _archived(path, {sample_set: ""}, {"": _load(path, mmap_mode="r")}, names)
+        arrays = {names["predictions"]: _load(path, mmap_mode="r")}
+        yield _archived(path, {sample_set: ""}, arrays, names)
     elif path.suffix == ".npz":
         with _load(path) as arrays:
-            yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+            with _reading(path):
+                archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+            yield archive
     elif path.suffix in _HDF5:
         with _open_hdf5(path) as file:
-            arrays = _datasets(file)
-            yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+            with _reading(path):
+                arrays = _datasets(file)
+                archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
+            yield archive
     else:
         raise InputError(f"{path} must end in .npz, .npy, .h5 or .hdf5 to be imported.")
 
@@ -104,27 +128,25 @@ def _archived(
     arrays: Mapping[str, Any],
     names: Mapping[str, str],
 ) -> ArchivedRun:
-    def key(prefix: str, word: str) -> str:
-        return prefix + names[word] if path.suffix != ".npy" else ""
-
     predictions = {
-        name: _as_checkpoints(arrays[key(prefix, "predictions")], name, path)
+        name: _as_checkpoints(arrays[prefix + names["predictions"]], name, path)
         for name, prefix in groups.items()
     }
     lengths = {len(values) for values in predictions.values()}
     if len(lengths) != 1:
         raise InputError(f"{path} has {sorted(lengths)} checkpoints in different sample sets.")
-    has_more = path.suffix != ".npy"
+    keys = {name: prefix + names["labels"] for name, prefix in groups.items()}
     labels = {
-        name: as_labels(arrays[key(prefix, "labels")][()], f"{path}: {key(prefix, 'labels')}")
-        for name, prefix in groups.items()
-        if has_more and key(prefix, "labels") in arrays
+        name: as_labels(arrays[key][()], f"`{key}` in {path}")
+        for name, key in keys.items()
+        if key in arrays
     }
-    counters = arrays if has_more else {}
     n = lengths.pop()
-    step = _counter(counters, names["step"], n, path).astype(np.int64)
-    epoch = _counter(counters, names["epoch"], n, path).astype(np.float64)
-    return ArchivedRun(path, predictions, labels, step, epoch)
+    step = _counter(arrays, names["step"], np.arange(n), path)
+    epoch = _counter(arrays, names["epoch"], np.full(n, np.nan), path)
+    if (step != np.floor(step)).any():
+        raise InputError(f"`{names['step']}` in {path} must be whole numbers, not {step}.")
+    return ArchivedRun(path, predictions, labels, step.astype(np.int64), epoch.astype(np.float64))
 
 
 def _as_checkpoints(array: Any, name: str, path: Path) -> Any:
@@ -138,10 +160,13 @@ def _as_checkpoints(array: Any, name: str, path: Path) -> Any:
     return array
 
 
-def _counter(arrays: Mapping[str, Any], name: str, n: int, path: Path) -> NDArray[Any]:
+def _counter(
+    arrays: Mapping[str, Any], name: str, default: NDArray[Any], path: Path
+) -> NDArray[Any]:
     if name not in arrays:
-        return np.arange(n)
+        return default
     values = np.asarray(arrays[name][()])
+    n = len(default)
     if values.shape != (n,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise InputError(
             f"`{name}` in {path} must be {n} finite numbers, one for each checkpoint, not "
@@ -154,7 +179,8 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
     """Class labels (sample,) as int64; refuse what is not whole numbers ≥ 0."""
     labels = np.asarray(values)
     whole = labels.dtype.kind in "iu" or (
-        labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all())
+        labels.dtype.kind == "f"
+        and bool(np.isfinite(labels).all() and (labels == np.floor(labels)).all())
     )
     if labels.ndim != 1 or not whole or (labels.size and labels.min() < 0):
         raise InputError(
@@ -165,10 +191,8 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
 
 
 def _load(path: Path, mmap_mode: Any = None) -> Any:
-    try:
+    with _reading(path):
         loaded = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} is no {path.suffix} file of plain arrays: {error}") from error
     if path.suffix == ".npz" and not hasattr(loaded, "files"):
         raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
     return loaded
@@ -181,10 +205,8 @@ def _open_hdf5(path: Path) -> Any:
         raise InputError(
             f"Reading {path} needs h5py, which is not installed: pip install 'inpca[hdf5]'."
         ) from error
-    try:
+    with _reading(path):
         return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path} is no HDF5 file: {error}") from error
 
 
 def _datasets(file: Any) -> dict[str, Any]:

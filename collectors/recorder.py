@@ -63,7 +63,7 @@ class BaseRecorder:
             raise InputError("`sample_sets` must name at least one sample set, not none.")
         self.path = Path(ensemble)
         self.run = run
-        self.config = dict(config or {})
+        self.config = None if config is None else dict(config)
         self.schedule = as_schedule(schedule, batches_per_epoch, epochs)
         self._set_names = set_names
         self._n_classes = n_classes

@@ -1,0 +1,345 @@
+"""The demonstration: real networks on real digits, from training to one page to look at.
+
+Every step keeps what it finds on disk, so that a second call does nothing twice.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from inpca.errors import InputError
+from inpca.progress import ProgressArgument, reporting
+
+if TYPE_CHECKING:
+    from inpca.embedding.inpca import InPCA
+    from inpca.store.ensemble import Ensemble
+
+    from collectors.zoo.training import Training
+
+STRESS_RANKS = (1, 3, 10)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the demonstration trains and computes.
+
+    Attributes
+    ----------
+    architectures, optimizers, seeds : a run for each combination; all of these are embedded
+    held_out : (architecture, optimizer) of the runs that are projected; their seed is a new one
+    epochs, n_checkpoints : length of each training, and how many models each run gives
+    n_components : coordinates to compute
+    """
+
+    architectures: tuple[str, ...] = ("linear", "mlp", "cnn", "attention")
+    optimizers: tuple[str, ...] = ("sgd", "adam")
+    seeds: int = 3
+    held_out: tuple[tuple[str, str], ...] = (("cnn", "sgd"), ("attention", "adam"))
+    epochs: int = 30
+    n_checkpoints: int = 20
+    n_components: int = 50
+
+    @property
+    def trainings(self) -> list["Training"]:
+        """All runs, the held-out ones last."""
+        from collectors.zoo.sweep import grid
+        from collectors.zoo.training import Training
+
+        length = {"epochs": self.epochs, "n_checkpoints": self.n_checkpoints}
+        embedded = grid(self.architectures, self.optimizers, range(self.seeds), **length)
+        return embedded + [Training(*pair, self.seeds, **length) for pair in self.held_out]
+
+
+FULL = Settings()
+QUICK = Settings(seeds=1, epochs=5, n_checkpoints=10, n_components=20)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Where everything of one demonstration lies."""
+
+    folder: Path
+
+    @property
+    def ensemble(self) -> Path:
+        return self.folder / "digits.ensemble"
+
+    @property
+    def page(self) -> Path:
+        return self.folder / "digits.html"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "demo.json"
+
+    def figure(self, name: str) -> Path:
+        return self.folder / f"{name}.png"
+
+    @property
+    def pictures(self) -> list[Path]:
+        return [self.page, *map(self.figure, ("pairs", "scatter", "spectrum"))]
+
+
+def run_demo(
+    output: str | os.PathLike[str] = "demo-output",
+    *,
+    settings: Settings = FULL,
+    workers: int | None = None,
+    restart: bool = False,
+    progress: ProgressArgument = True,
+) -> list[str]:
+    """Train, record, measure, embed, project, draw; return the lines of a short table.
+
+    Parameters
+    ----------
+    output : the folder for everything; made if there is none
+    settings : what to train, `FULL` or `QUICK`
+    workers : training processes; one for each core by default
+    restart : remove what a former call left in `output`, then begin again
+    progress : None, True for bars on standard error, or a callable (done, total, text)
+
+    Raises
+    ------
+    InputError
+        If `output` holds a demonstration with other settings, or another file or folder.
+    """
+    from collectors.zoo.sweep import train_all
+    from inpca import open_ensemble
+
+    demo = Demo(Path(output))
+    _claim(demo, settings, restart)
+    if train_all(settings.trainings, demo.ensemble, workers=workers, progress=progress):
+        _forget_results(demo)
+    everything = open_ensemble(demo.ensemble)
+    models = everything.select(f"seed < {settings.seeds}").with_references()
+    held_out = everything.select(f"seed >= {settings.seeds}")
+    embedding = _embed(models, settings.n_components, progress)
+    distances, projected = _project(embedding, held_out, models, progress)
+    _draw(demo, embedding, models, held_out, projected, progress)
+    return [
+        *_summary(embedding, models),
+        *_errors_by_architecture(models),
+        *_projection_quality(embedding, held_out, distances, projected),
+        "",
+        f"Page:    {demo.page.resolve()}",
+        f"Figures: {', '.join(path.name for path in demo.pictures[1:])} beside it",
+    ]
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def _claim(demo: Demo, settings: Settings, restart: bool) -> None:
+    """Make the folder ours, or refuse it; the settings lie in it from the first moment."""
+    from inpca.durable import write_bytes
+
+    record = json.dumps(asdict(settings), indent=2).encode()
+    if demo.settings.is_file():
+        if restart:
+            _remove(demo)
+        elif demo.settings.read_bytes() != record:
+            raise InputError(
+                f"`output` {demo.folder} holds a demo with other settings (see {demo.settings}); "
+                "choose another folder (--output), or begin again (--restart)."
+            )
+    elif demo.folder.exists() and not (demo.folder.is_dir() and _is_empty(demo.folder)):
+        raise InputError(
+            f"`output` {demo.folder} is neither empty nor a former demo; choose another (--output)."
+        )
+    demo.folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(demo.settings, record)
+
+
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+def _remove(demo: Demo) -> None:
+    """Remove what a demo writes, and nothing else that may lie in its folder."""
+    for path in demo.pictures:
+        path.unlink(missing_ok=True)
+    if demo.ensemble.exists():
+        shutil.rmtree(demo.ensemble)
+
+
+def _forget_results(demo: Demo) -> None:
+    """Remove what was computed from runs that have been trained anew."""
+    from inpca import open_ensemble
+
+    ensemble = open_ensemble(demo.ensemble)
+    for path in (ensemble.distances_path("train"), ensemble.embeddings_path("train")):
+        if path.exists():
+            shutil.rmtree(path)
+    for path in demo.pictures:
+        path.unlink(missing_ok=True)
+
+
+# --- the steps -------------------------------------------------------------------------------
+
+
+def _embed(models: "Ensemble", n_components: int, progress: ProgressArgument) -> "InPCA":
+    """Distances to the ensemble's distances/train.zarr, then the embedding beside it."""
+    from inpca import InPCA, load_embedding, pairwise_distances
+
+    path = models.embeddings_path("train")
+    if path.exists():
+        return load_embedding(path)
+    matrix = pairwise_distances(
+        models, sample_set="train", out=models.distances_path("train"), progress=progress
+    )
+    embedding = InPCA(n_components=n_components, metric="precomputed", progress=progress)
+    embedding.fit(matrix)
+    embedding.save(path)
+    return embedding
+
+
+def _project(
+    embedding: "InPCA", held_out: "Ensemble", models: "Ensemble", progress: ProgressArgument
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distances (k, m) of the held-out models to the embedded ones, and coordinates (k, d)."""
+    from inpca import pairwise_distances
+
+    distances = np.asarray(
+        pairwise_distances(held_out, models, sample_set="train", progress=progress)
+    )
+    return distances, embedding.transform(distances)
+
+
+def _draw(
+    demo: Demo,
+    embedding: "InPCA",
+    models: "Ensemble",
+    held_out: "Ensemble",
+    projected: NDArray[np.float64],
+    progress: ProgressArgument,
+) -> None:
+    """The page and the figures, those that are not there yet."""
+    from inpca.plotting.figures import plot_3d, plot_pairs, plot_spectrum
+    from inpca.plotting.page import interactive_page
+
+    table, extra = models.models, {"projected": projected, "projected_models": held_out.models}
+    painters: dict[Path, Callable[[Path], object]] = {
+        demo.figure("pairs"): _figure(lambda: plot_pairs(embedding, table, **extra)),
+        demo.figure("scatter"): _figure(lambda: plot_3d(embedding, table, **extra).figure),
+        demo.figure("spectrum"): _figure(lambda: plot_spectrum(embedding).figure),
+        demo.page: lambda path: interactive_page(
+            path, embedding, table, title="Networks learning to read digits", **extra
+        ),
+    }
+    missing = [path for path in painters if not path.exists()]
+    with reporting(progress, "draw") as report:
+        for done, path in enumerate(missing):
+            report(done, len(missing), path.name)
+            painters[path](path)
+        report(len(painters), len(painters), "")
+
+
+def _figure(draw: Callable[[], Any]) -> Callable[[Path], object]:
+    """Save a figure so that it is there whole, or not at all."""
+
+    def paint(path: Path) -> None:
+        import matplotlib
+
+        with matplotlib.rc_context({"backend": "agg"}):
+            from matplotlib import pyplot
+
+            figure = draw()
+            partial = path.with_suffix(".partial")
+            figure.savefig(partial, format="png", dpi=160)
+            pyplot.close(figure)
+        os.replace(partial, path)
+
+    return paint
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+def _summary(embedding: "InPCA", models: "Ensemble") -> list[str]:
+    kept = len(embedding.signature_)
+    ranks = [rank for rank in STRESS_RANKS if rank <= kept]
+    signs = " ".join("+" if sign > 0 else "−" for sign in embedding.signature_[:10])
+    n_time_like = int((np.asarray(embedding.signature_) < 0).sum())
+
+    def row(values: NDArray[np.float64]) -> str:
+        return "  ".join(f"{rank}: {100 * values[rank - 1]:.1f} %" for rank in ranks)
+
+    return [
+        f"Models embedded                 {len(models.models)} (with ignorance and truth), "
+        f"{len(models.runs)} runs",
+        f"Explained stress, Eq. 8         {row(embedding.explained_stress_)}",
+        f"Explained stress, root          {row(embedding.explained_stress_root_)}",
+        f"Signature of the first axes     {signs}   ({n_time_like} of {kept} time-like)",
+    ]
+
+
+def _errors_by_architecture(models: "Ensemble") -> list[str]:
+    """Final errors of each architecture, the mean over its runs."""
+    table = models.models
+    last = table[table["kind"] != "reference"].groupby("run").tail(1)
+    means = last.groupby("architecture", sort=False)[["train_error", "test_error"]].mean()
+    rows = [
+        f"  {name:<12}{100 * row.train_error:>8.2f} %{100 * row.test_error:>8.2f} %"
+        for name, row in means.iterrows()
+    ]
+    return ["", f"  {'final error':<12}{'train':>10}{'test':>10}", *rows]
+
+
+def _projection_quality(
+    embedding: "InPCA",
+    held_out: "Ensemble",
+    distances: NDArray[np.float64],
+    projected: NDArray[np.float64],
+) -> list[str]:
+    """How well the coordinates of projected models give back their distances."""
+    fitted, signature = embedding.embedding_, np.asarray(embedding.signature_, dtype=np.float64)
+    lines = []
+    for n_axes in [rank for rank in (3, 10, len(signature)) if rank <= len(signature)]:
+        w, u, signs = projected[:, :n_axes], fitted[:, :n_axes], signature[:n_axes]
+        squares = (w**2 @ signs)[:, None] + (u**2 @ signs)[None] - 2 * (w * signs) @ u.T
+        error = np.abs(squares - distances).mean() / distances.mean()
+        lines.append(f"  with {n_axes:>2} axes {100 * error:>6.1f} % off on average")
+    runs = ", ".join(held_out.runs)
+    head = f"{len(held_out.models)} models of runs held out ({runs}); their distances to the others"
+    return ["", head, *lines]
+
+
+# --- the verb --------------------------------------------------------------------------------
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb `demo` to the command line."""
+
+    @app.command()
+    def demo(
+        output: Annotated[
+            Path, typer.Option("--output", "-o", help="the folder for everything")
+        ] = Path("demo-output"),
+        quick: Annotated[bool, typer.Option("--quick", help="80 models instead of 480")] = False,
+        workers: Annotated[
+            int, typer.Option("--workers", "-w", help="training processes; 0: one for each core")
+        ] = 0,
+        restart: Annotated[
+            bool, typer.Option("--restart", help="remove what a former call left, begin again")
+        ] = False,
+        quiet: Annotated[
+            bool, typer.Option("--quiet", "-q", help="no progress on standard error")
+        ] = False,
+    ) -> None:
+        """Train a small ensemble on real digits, embed it, draw it; needs inpca[demo]."""
+        lines = run_demo(
+            output,
+            settings=QUICK if quick else FULL,
+            workers=workers or None,
+            restart=restart,
+            progress=not quiet,
+        )
+        typer.echo("\n".join(lines))
