@@ -1,0 +1,361 @@
+// The interactive picture: reads the data that Python wrote into the page, draws it with plotly.
+// Rows are models; `lines` are rows in the order of training with -1 between two runs.
+"use strict";
+(function () {
+  const data = JSON.parse(document.getElementById("inpca-data").textContent);
+  const find = (id) => document.getElementById("inpca-" + id);
+  const look = data.look;
+  const webgl = hasWebGL();
+  const size = data.n_rows > 2500 ? 2.6 : 3.6;
+  const uiFont = { family: "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" };
+  const hoverCache = new Map();
+
+  function hasWebGL() {
+    const canvas = document.createElement("canvas");
+    return Boolean(canvas.getContext("webgl2") || canvas.getContext("webgl"));
+  }
+
+  // --- words -------------------------------------------------------------------------------
+
+  // plotly reads its texts as a small HTML; names of runs are not.
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+  function shown(value) {
+    if (value === null) return "–";
+    if (typeof value !== "number") return plain(value);
+    if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
+    return Number(value.toPrecision(4)).toString();
+  }
+
+  function valueOf(column, row) {
+    const value = column.values[row];
+    return column.kind === "category" ? (value < 0 ? null : column.categories[value]) : value;
+  }
+
+  function hover(row) {
+    if (row < 0) return "";
+    if (!hoverCache.has(row)) {
+      const kind = data.kind[row] === 2 ? " (projected)" : "";
+      const lines = ["<b>" + plain(data.names[row]) + "</b>" + kind];
+      for (const column of data.columns) {
+        const value = valueOf(column, row);
+        if (value !== null && column.name !== "run") lines.push(plain(column.name) + ": " + shown(value));
+      }
+      hoverCache.set(row, lines.join("<br>"));
+    }
+    return hoverCache.get(row);
+  }
+
+  // --- the state of the controls -----------------------------------------------------------
+
+  function state() {
+    const number = (id) => (find(id).value === "" ? null : Number(find(id).value));
+    const column = data.columns[number("color")];
+    return {
+      column: column === undefined ? null : column,
+      log: find("log").checked && column !== undefined && column.kind === "number",
+      axes: [number("x"), number("y"), number("z")].filter((k) => k !== null),
+      lines: find("lines").checked,
+      equal: find("equal").checked,
+    };
+  }
+
+  // --- traces ------------------------------------------------------------------------------
+
+  function trace(now, rows, extra) {
+    const pick = (k) => rows.map((row) => (row < 0 ? null : data.points[k][row]));
+    const flat = now.axes.length === 2;
+    const made = {
+      type: flat ? (webgl && data.n_rows > 3000 ? "scattergl" : "scatter") : "scatter3d",
+      x: pick(now.axes[0]),
+      y: pick(now.axes[1]),
+      hoverinfo: "text",
+      hovertext: rows.map(hover),
+      connectgaps: false,
+    };
+    if (!flat) made.z = pick(now.axes[2]);
+    return Object.assign(made, extra);
+  }
+
+  const marker = (now, symbol, color, grow) => ({
+    symbol, color, size: size * (grow || 1) * (now.axes.length === 2 ? 2 : 1), opacity: 0.9, line: { width: 0 },
+  });
+
+  const line = (color, dash, width) => ({ color, dash: dash || "solid", width: width || 1.5 });
+
+  function rgba(hex, alpha) {
+    const part = (k) => parseInt(hex.slice(k, k + 2), 16);
+    return `rgba(${part(1)},${part(3)},${part(5)},${alpha})`;
+  }
+
+  // All rows of `lines` that pass, with single gaps.
+  function keep(lines, passes) {
+    const kept = [];
+    for (const row of lines) {
+      if (row < 0 ? kept.length && kept[kept.length - 1] >= 0 : passes(row)) kept.push(row);
+    }
+    return kept;
+  }
+
+  function greyLines(now, lines, name) {
+    return trace(now, lines, {
+      mode: "lines", line: line("rgba(120,120,120,0.45)"), hoverinfo: "skip", hovertext: null,
+      showlegend: false, name, connectgaps: false,
+    });
+  }
+
+  function categoryTraces(now) {
+    const column = now.column;
+    const traces = [];
+    if (now.lines && column && !column.follows_runs) traces.push(greyLines(now, data.lines, "runs"));
+    const names = column ? column.categories : ["models"];
+    for (let code = column ? -1 : 0; code < names.length; code++) {
+      const mine = (row) => !column || column.values[row] === code;
+      const joined = now.lines && (!column || column.follows_runs);
+      const color = code < 0 ? look.no_value : look.colors[code % look.colors.length];
+      const symbol = code < 0 ? "circle-open" : look.symbols[code % look.symbols.length];
+      const name = code < 0 ? "no value" : plain(names[code]);
+      for (const [lines, projected] of [[data.lines, false], [data.projected_lines, true]]) {
+        const rows = keep(lines, mine);
+        if (!rows.some((row) => row >= 0)) continue;
+        const dash = projected ? "dash" : look.dashes[Math.max(code, 0) % look.dashes.length];
+        traces.push(trace(now, rows, {
+          mode: joined || (projected && now.lines) ? "lines+markers" : "markers",
+          name: projected ? name + ", projected" : name,
+          legendgroup: (projected ? "projected" : "category") + code,
+          marker: projected ? projectedMarker(now, color) : marker(now, symbol, color),
+          line: projected ? line("rgba(0,0,0,0.8)", "dash", 2.5) : line(rgba(color, 0.4), dash),
+        }));
+      }
+    }
+    return traces;
+  }
+
+  const projectedMarker = (now, color) =>
+    Object.assign(marker(now, "diamond", color, 1.3), { line: { color: "black", width: 1 }, opacity: 1 });
+
+  function numberTraces(now) {
+    const column = now.column;
+    const raw = (row) => column.values[row];
+    const positive = column.values.filter((v, row) => v !== null && v > 0 && data.kind[row] !== 1);
+    const floor = positive.length ? positive.reduce((a, b) => Math.min(a, b)) : 1;
+    const scaled = (v) => (now.log ? Math.log10(Math.max(v, floor)) : v);
+    const known = column.values.filter((v) => v !== null).map(scaled);
+    const range = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), -Infinity)];
+    const below = now.log ? column.values.filter((v) => v !== null && v <= 0).length : 0;
+    find("log-note").textContent = below
+      ? `${below} models with ${column.name} ≤ 0 have no logarithm; they have the colour of the smallest positive value, ${shown(floor)}.`
+      : "";
+    const traces = [];
+    let bar = true;
+    for (const [lines, projected] of [[data.lines, false], [data.projected_lines, true]]) {
+      if (!lines.length) continue;
+      if (now.lines) {
+        const made = greyLines(now, lines, "runs");
+        if (projected) made.line = line("rgba(0,0,0,0.8)", "dash", 2.5);
+        traces.push(made);
+      }
+      const rows = lines.filter((row) => row >= 0 && raw(row) !== null);
+      const none = lines.filter((row) => row >= 0 && raw(row) === null);
+      if (rows.length) {
+        const shape = projected ? projectedMarker(now, null) : marker(now, "circle", null);
+        shape.color = rows.map((row) => scaled(raw(row)));
+        Object.assign(shape, { colorscale: "Viridis", cmin: range[0], cmax: range[1], showscale: bar });
+        if (bar) shape.colorbar = colorBar(now, range);
+        bar = false;
+        traces.push(trace(now, rows, {
+          mode: "markers", name: projected ? "projected (colour by value)" : "models", marker: shape, showlegend: projected,
+        }));
+      }
+      if (none.length) {
+        traces.push(trace(now, none, {
+          mode: "markers", name: projected ? "projected, no value" : "no value",
+          marker: marker(now, projected ? "diamond-open" : "circle-open", look.no_value),
+        }));
+      }
+    }
+    return traces;
+  }
+
+  function colorBar(now, range) {
+    const bar = {
+      title: { text: plain(now.column.name) + (now.log ? "<br>(log scale)" : ""), side: "top" },
+      thickness: 16, len: 0.6, x: 1, xanchor: "right", y: 0.45, outlinewidth: 0,
+    };
+    if (!now.log) return bar;
+    const ticks = [];
+    const steps = range[1] - range[0] > 2 ? [1] : [1, 2, 5];
+    for (let power = Math.floor(range[0]); power <= range[1]; power++) {
+      for (const step of steps) {
+        const at = power + Math.log10(step);
+        if (at >= range[0] - 1e-9 && at <= range[1] + 1e-9) ticks.push([at, step * 10 ** power]);
+      }
+    }
+    bar.tickvals = ticks.map((tick) => tick[0]);
+    bar.ticktext = ticks.map((tick) => (tick[1] < 1e-3 || tick[1] >= 1e5 ? tick[1].toExponential(0) : shown(tick[1])));
+    return bar;
+  }
+
+  function referenceTraces(now) {
+    return data.references.map((reference) => {
+      const symbol = { "@ignorance": "circle-open", "@truth": "diamond" }[reference.key] || "square-open";
+      return trace(now, [reference.row], {
+        mode: "markers+text", name: plain(reference.name), text: ["<b>" + plain(reference.name) + "</b>"],
+        textposition: reference.key === "@truth" ? "top center" : "bottom center",
+        textfont: { size: 14, color: "black" },
+        marker: {
+          symbol, color: "black", size: symbol === "circle-open" ? 11 : 8,
+          line: { color: "black", width: 3 },
+        },
+      });
+    });
+  }
+
+  function endNames(now) {
+    if (!data.projected_ends.length) return [];
+    const rows = data.projected_ends.map((end) => end.row);
+    return [trace(now, rows, {
+      mode: "text", text: data.projected_ends.map((end) => plain(end.name)), textposition: "middle right",
+      textfont: { size: 12, color: "black" }, hoverinfo: "skip", hovertext: null,
+      name: "names of projected runs",
+    })];
+  }
+
+  // --- layout ------------------------------------------------------------------------------
+
+  function span(k) {
+    let low = Infinity;
+    let high = -Infinity;
+    for (const value of data.points[k]) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    return Math.max(high - low, 1e-300);
+  }
+
+  function layout(now) {
+    const axis = (k) => ({
+      title: { text: data.axes[k].label, font: { size: 13 } },
+      zeroline: false, gridcolor: "#dddddd", linecolor: "#666666", tickfont: { size: 11 },
+    });
+    const made = {
+      font: Object.assign({ size: 13, color: "#1b1b1b" }, uiFont),
+      margin: { l: 0, r: 0, t: 0, b: 0 },
+      uirevision: now.axes.join(),
+      hoverlabel: { align: "left", font: Object.assign({ size: 12 }, uiFont), bgcolor: "white", bordercolor: "#444444" },
+      legend: {
+        title: { text: now.column && now.column.kind === "category" ? plain(now.column.name) : "" },
+        itemsizing: "constant", x: 0.01, y: 0.99, bgcolor: "rgba(255,255,255,0.8)", groupclick: "togglegroup",
+      },
+      showlegend: true,
+      hovermode: "closest",
+    };
+    if (now.axes.length === 2) {
+      made.margin = { l: 85, r: 20, t: 20, b: 75 };
+      made.xaxis = axis(now.axes[0]);
+      made.yaxis = axis(now.axes[1]);
+      if (now.equal) made.yaxis.scaleanchor = "x";
+      return made;
+    }
+    const sides = now.axes.map(span);
+    const longest = Math.max(...sides);
+    const ratio = sides.map((side) => (now.equal ? Math.max(side / longest, 0.02) : Math.max(side / longest, 0.6)));
+    const scale = 1.15 / Math.cbrt(ratio[0] * ratio[1] * ratio[2]);
+    const limit = Math.min(scale, 1.5);
+    made.scene = {
+      xaxis: axis(now.axes[0]), yaxis: axis(now.axes[1]), zaxis: axis(now.axes[2]),
+      aspectmode: "manual",
+      aspectratio: { x: ratio[0] * limit, y: ratio[1] * limit, z: ratio[2] * limit },
+      camera: { eye: { x: 1.1, y: -1.75, z: 0.75 }, center: { x: 0, y: 0, z: -0.08 } },
+    };
+    return made;
+  }
+
+  const config = {
+    responsive: true, displaylogo: false, showSendToCloud: false, scrollZoom: true,
+    toImageButtonOptions: { format: "png", filename: "inpca", scale: 2 },
+  };
+
+  function draw() {
+    const now = state();
+    const numeric = now.column !== null && now.column.kind === "number";
+    find("log").disabled = !numeric;
+    find("log-note").textContent = "";
+    if (new Set(now.axes).size < now.axes.length) {
+      find("axes-note").textContent = "Two axes show the same coordinate; choose different ones.";
+      return;
+    }
+    find("axes-note").textContent = "";
+    const many = now.column && now.column.kind === "category" && now.column.categories.length > look.max_categories;
+    find("color-note").textContent = many
+      ? `${now.column.name} has ${now.column.categories.length} values; colours and symbols repeat after ${look.max_categories}. Hover to tell models apart.`
+      : "";
+    const models = numeric ? numberTraces(now) : categoryTraces(now);
+    const traces = models.concat(referenceTraces(now), endNames(now));
+    const made = layout(now);
+    if (many) made.legend.maxheight = 0.5;
+    Plotly.react(find("scatter"), traces, made, config);
+  }
+
+  // --- the spectrum ------------------------------------------------------------------------
+
+  function drawSpectrum() {
+    const traces = [[1, "space-like, +", look.space_like, "circle"], [-1, "time-like, −", look.time_like, "diamond"]]
+      .map(([sign, name, color, symbol]) => {
+        const mine = data.spectrum.filter((one) => one.sign === sign);
+        return {
+          type: "scatter", mode: "markers", name, x: mine.map((one) => one.rank), y: mine.map((one) => Math.abs(one.eigenvalue)),
+          marker: { color, symbol, size: 8 }, hoverinfo: "text",
+          hovertext: mine.map((one) => `rank ${one.rank}, ${name}<br>eigenvalue ${shown(one.eigenvalue)}<br>` +
+            `explained stress up to here<br>root form: ${one.root}<br>Eq. 8: ${one.eq8}`),
+        };
+      }).filter((one) => one.x.length);
+    Plotly.newPlot(find("spectrum"), traces, {
+      font: Object.assign({ size: 12, color: "#1b1b1b" }, uiFont),
+      margin: { l: 62, r: 10, t: 6, b: 42 },
+      xaxis: { title: { text: "rank" }, type: data.spectrum.length > 10 ? "log" : "linear", dtick: data.spectrum.length > 10 ? undefined : 1,
+        tickvals: data.spectrum.length > 10 ? [1, 3, 10, 25, 50] : undefined, gridcolor: "#e5e5e5" },
+      yaxis: { title: { text: "|eigenvalue|" }, type: "log", gridcolor: "#e5e5e5", exponentformat: "power", dtick: 1 },
+      legend: { x: 1, y: 1, xanchor: "right", bgcolor: "rgba(255,255,255,0.7)" },
+      showlegend: true, hovermode: "closest", hoverlabel: { align: "left", bgcolor: "white" },
+    }, Object.assign({}, config, { displayModeBar: false, scrollZoom: false }));
+  }
+
+  // --- the controls ------------------------------------------------------------------------
+
+  function fill() {
+    const add = (id, value, text, group) => {
+      const option = new Option(text, value);
+      let parent = find(id);
+      if (group) {
+        parent = [...find(id).children].find((child) => child.label === group) ||
+          find(id).appendChild(Object.assign(document.createElement("optgroup"), { label: group }));
+      }
+      parent.append(option);
+    };
+    data.columns.forEach((column, k) => column.offered && add("color", k, column.name, column.kind === "category" ? "categories" : "numbers"));
+    add("color", "", "nothing (one colour)");
+    data.axes.forEach((axis, k) => ["x", "y", "z"].forEach((id) => add(id, k, axis.short)));
+    add("z", "", "none (flat picture)");
+    const start = data.columns.findIndex((column) => column.name === data.start_column);
+    find("color").value = start < 0 ? "" : start;
+    find("x").value = 0;
+    find("y").value = 1;
+    find("z").value = data.axes.length > 2 && webgl ? 2 : "";
+    if (!webgl && data.axes.length > 2) {
+      find("webgl-note").textContent = "This browser has no WebGL, which the picture in three dimensions needs; here is the flat one.";
+    }
+    suggestLog();
+    find("color").addEventListener("change", suggestLog);
+    for (const id of ["color", "log", "x", "y", "z", "lines", "equal"]) find(id).addEventListener("change", draw);
+  }
+
+  function suggestLog() {
+    const column = data.columns[find("color").value === "" ? -1 : Number(find("color").value)];
+    find("log").checked = Boolean(column && column.suggest_log);
+  }
+
+  fill();
+  draw();
+  drawSpectrum();
+})();

@@ -1,0 +1,300 @@
+"""The report: the interactive picture, the figures for print and the numbers, on one page."""
+
+import base64
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from inpca.durable import write_bytes
+from inpca.errors import InputError
+from inpca.plotting import figures, style
+from inpca.plotting.page import (
+    html_table,
+    interactive_page,
+    lead,
+    note,
+    picture_html,
+    write_page,
+)
+from inpca.plotting.page_data import default_color, picture_data
+from inpca.plotting.scene import Scene, read_scene
+from inpca.plotting.style import EmbeddingLike, percent, require
+from inpca.plotting.table import Column, colorable
+
+# Coordinates in the table of numbers.
+_MAX_ROWS = 50
+# Metrics by which a picture is coloured in the report, the first that exists.
+_LOSSES = ("train_loss", "test_loss", "loss")
+
+
+def build_report(
+    path: str | os.PathLike[str],
+    embedding: EmbeddingLike,
+    models: pd.DataFrame,
+    *,
+    projected: ArrayLike | None = None,
+    projected_models: pd.DataFrame | None = None,
+    color_columns: Sequence[str] | None = None,
+    title: str = "InPCA",
+    numbers: Mapping[str, object] | None = None,
+    max_models: int = 10_000,
+) -> Path:
+    """Write one self-contained page with the interactive picture, the figures and the numbers.
+
+    Parameters
+    ----------
+    numbers : more lines for the table of numbers, name → value
+    path, embedding, models, projected, projected_models, color_columns, title, max_models :
+        see `inpca.plotting.page.interactive_page`
+
+    Returns
+    -------
+    The path that was written.
+
+    Raises
+    ------
+    InputError
+        If tables, coordinates and columns do not fit each other, or the folder does not exist.
+    """
+    scene = read_scene(embedding, models, projected, projected_models)
+    data = picture_data(embedding, scene, color_columns, max_models)
+    drawn = partial(_figures, embedding, models, projected, projected_models)
+    body = [
+        lead(scene),
+        note(data["note"]),
+        picture_html(embedding, scene),
+        "<h2>Figures</h2>",
+        *drawn(scene, data["start_column"]),
+        "<h2>Numbers</h2>",
+        _overview(embedding, scene, numbers or {}),
+        _coordinates(embedding),
+        *_outcomes(scene),
+    ]
+    return write_page(path, title, "\n".join(body), data)
+
+
+def save_figure(
+    figure: str,
+    path: str | os.PathLike[str],
+    embedding: EmbeddingLike,
+    models: pd.DataFrame,
+    *,
+    color: str | None = None,
+    projected: ArrayLike | None = None,
+    projected_models: pd.DataFrame | None = None,
+    dpi: int = 200,
+) -> Path:
+    """Draw one picture into a file: "pairs", "3d", "spectrum" or "page".
+
+    Parameters
+    ----------
+    figure : which picture; "page" writes HTML, the others what the ending of `path` says
+    color : column to colour by; chosen by the table if not given
+
+    Raises
+    ------
+    InputError
+        For an unknown `figure`, an ending that matplotlib does not know, a missing column.
+    """
+    others: dict[str, Any] = {"projected": projected, "projected_models": projected_models}
+    target = Path(path)
+    if figure == "page":
+        title = target.stem
+        columns = _color_first(models, color)
+        return interactive_page(
+            target, embedding, models, color_columns=columns, title=title, **others
+        )
+    chosen = color or default_color(read_scene(embedding, models, **others))
+    drawings: dict[str, Callable[[], Any]] = {
+        "pairs": lambda: _pairs(embedding, models, chosen, **others),
+        "3d": lambda: _three(embedding, models, chosen, **others),
+        "spectrum": lambda: _spectrum(embedding),
+    }
+    if figure not in drawings:
+        raise InputError(f"`figure` must be pairs, 3d, spectrum or page, not {figure!r}.")
+    ending = target.suffix.lstrip(".").lower()
+    drawn = drawings[figure]()
+    known = drawn.canvas.get_supported_filetypes()
+    if ending not in known:
+        raise InputError(f"`path` must end in one of .{', .'.join(known)}, not {target.name!r}.")
+    if not target.parent.is_dir():
+        raise InputError(f"`path` is in a folder that does not exist, {target.parent}; make it.")
+    write_bytes(target, _rendered(drawn, ending, dpi))
+    return target
+
+
+# --- figures ---------------------------------------------------------------------------------
+
+
+def _figures(
+    embedding: EmbeddingLike,
+    models: pd.DataFrame,
+    projected: ArrayLike | None,
+    projected_models: pd.DataFrame | None,
+    scene: Scene,
+    color: str | None,
+) -> list[str]:
+    others: dict[str, Any] = {"projected": projected, "projected_models": projected_models}
+    color = _drawable(scene, color)
+    said = f", coloured by {color}" if color else ""
+    parts = [
+        _picture(
+            _pairs(embedding, models, color, **others),
+            f"Pairs of the first coordinates{said}. Lines join the checkpoints of a run.",
+        )
+    ]
+    loss = next((name for name in _LOSSES if name in colorable(scene.table)), None)
+    if loss is not None and loss != color:
+        log = _all_positive(scene.column(loss))
+        parts.append(
+            _picture(
+                _pairs(embedding, models, loss, log_color=log, **others),
+                f"The same, coloured by {loss}.",
+            )
+        )
+    if scene.points.shape[1] >= 3:
+        drawn = _three(embedding, models, color, **others)
+        parts.append(_picture(drawn, f"The first three coordinates{said}."))
+    words = "Eigenvalues of W by magnitude. Time-like (negative) ones are diamonds."
+    return [*parts, _picture(_spectrum(embedding), words)]
+
+
+def _pairs(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **rest: Any) -> Any:
+    n_pairs = 3 if np.shape(embedding.embedding_)[1] >= 3 else 1
+    drawn = _figure((4.7 * n_pairs + 0.4, 5.1), "compressed")
+    return figures.plot_pairs(embedding, models, color, figure=drawn, **rest)
+
+
+def _three(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **rest: Any) -> Any:
+    drawn = _figure((9, 6.4), "constrained")
+    ax = drawn.add_subplot(projection="3d")
+    figures.plot_3d(embedding, models, color, ax=ax, **rest)
+    return drawn
+
+
+def _spectrum(embedding: EmbeddingLike) -> Any:
+    drawn = _figure((7, 4.8), "constrained")
+    figures.plot_spectrum(embedding, ax=drawn.add_subplot())
+    return drawn
+
+
+def _figure(size: tuple[float, float], layout: str) -> Any:
+    """A figure that pyplot does not know of, so that nothing has to be closed."""
+    require("mpl_toolkits.mplot3d")  # registers the projection "3d"
+    return require("matplotlib.figure").Figure(figsize=size, layout=layout)
+
+
+def _rendered(drawn: Any, ending: str, dpi: int) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=ending, dpi=dpi, bbox_inches="tight", facecolor="white")
+    return buffer.getvalue()
+
+
+def _picture(drawn: Any, caption: str) -> str:
+    image = base64.b64encode(_rendered(drawn, "png", 130)).decode("ascii")
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _drawable(scene: Scene, color: str | None) -> str | None:
+    """`color` if a figure for print can show it; a page offers more values than paper can."""
+    if color is None:
+        return None
+    column = scene.column(color)
+    return color if len(column.categories) <= style.MAX_CATEGORIES else default_color(scene)
+
+
+def _all_positive(column: Column) -> bool:
+    values = column.values[~column.missing]
+    return bool(len(values) and (values > 0).all())
+
+
+def _color_first(models: pd.DataFrame, color: str | None) -> list[str] | None:
+    if color is None:
+        return None
+    return [color, *(name for name in colorable(models) if name != color)]
+
+
+# --- numbers ---------------------------------------------------------------------------------
+
+
+def _overview(embedding: EmbeddingLike, scene: Scene, numbers: Mapping[str, object]) -> str:
+    signature = np.asarray(embedding.signature_)
+    rows = [
+        ["models in the embedding", f"{len(scene.points) - int(scene.projected.sum()):,}"],
+        ["of which reference models", f"{int(scene.reference.sum()):,}"],
+        ["runs", f"{len(scene.paths):,}"],
+        ["models projected", f"{int(scene.projected.sum()):,}"],
+        ["coordinates kept", f"{len(signature)}"],
+        ["of which time-like", f"{int((signature < 0).sum())}"],
+    ]
+    rows += [[str(name), _told(value)] for name, value in numbers.items()]
+    return html_table("Overview", ["what", "how many"], rows)
+
+
+def _coordinates(embedding: EmbeddingLike) -> str:
+    values = np.asarray(embedding.eigenvalues_, dtype=np.float64)
+    share = style.shares(embedding)
+    root, eq8 = style.stress_of(embedding, "root"), style.stress_of(embedding, "eq8")
+    residuals = getattr(embedding, "residuals_", None)
+    head = ["coordinate", "eigenvalue", "signature", "share of Σλ²", "root form", "Eq. 8"]
+    rows = [
+        [
+            str(k + 1),
+            f"{values[k]:.6g}",
+            style.character(values[k]),
+            percent(share[k]),
+            percent(root[k]),
+            percent(eq8[k]),
+        ]
+        for k in range(min(len(values), _MAX_ROWS))
+    ]
+    if residuals is not None:
+        head.append("residual")
+        for row, residual in zip(rows, np.asarray(residuals, dtype=np.float64)):
+            row.append(f"{residual:.1e}")
+    more = f"; the first {_MAX_ROWS} of {len(values)}" if len(values) > _MAX_ROWS else ""
+    caption = f"Coordinates, with the explained stress up to each of them{more}"
+    return html_table(caption, head, rows)
+
+
+def _outcomes(scene: Scene) -> list[str]:
+    """Means over the last checkpoints of the runs, for each value of the first category."""
+    color = default_color(scene)
+    ends = np.array([rows[-1] for _, rows in scene.paths + scene.projected_paths], dtype=np.intp)
+    if color is None or not len(ends):
+        return []
+    column = scene.column(color)
+    metrics = [c for c in map(scene.column, colorable(scene.table)) if _is_metric(c)]
+    if column.kind != "category" or not metrics:
+        return []
+    rows = []
+    for code, name in enumerate(column.categories):
+        mine = ends[column.values[ends] == code]
+        means = [_mean(metric.values[mine]) for metric in metrics]
+        rows.append([name, f"{len(mine)}", *means])
+    caption = "Last checkpoints of the runs, held-out ones included: means"
+    return [html_table(caption, [color, "runs", *(m.name for m in metrics)], rows)]
+
+
+def _is_metric(column: Column) -> bool:
+    return column.kind == "number" and not column.follows_runs
+
+
+def _mean(values: Any) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.4g}" if len(known) else "–"
+
+
+def _told(value: object) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
