@@ -1,0 +1,403 @@
+"""The scikit-learn face of InPCA: fit, transform, save, load."""
+
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from inpca.distance.pairwise import pairwise_distances
+from inpca.embedding.checkpoint import KrylovCheckpoint
+from inpca.embedding.pairs import Float64
+from inpca.embedding.project import coordinates, project
+from inpca.embedding.solve import Solution, SolveOptions, memory_budget, solve
+from inpca.embedding.sources import Rows, is_predictions, is_source
+from inpca.embedding.stress import explained_stress, explained_stress_root
+from inpca.embedding.tiles import ExecutorArgument, check_distances
+from inpca.embedding.tiles import fingerprint as fingerprint_of
+from inpca.embedding.training import TrainingModels
+from inpca.errors import InputError, ResourceError
+from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
+from inpca.progress import ProgressArgument
+from inpca.store.embedding import read_embedding, write_embedding
+from inpca.store.ensemble import Ensemble
+from inpca.store.matrix import TiledMatrix
+from inpca.units import format_bytes
+
+Predictions: TypeAlias = ArrayLike | PredictionSource | Ensemble
+
+_PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
+_ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
+_NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
+
+
+class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Intensive principal component analysis: an isometric embedding in Minkowski space.
+
+    The eigenpairs of W = −½ L D L (Eq. 6) of largest |λ| give coordinates X = U √|λ| with
+    Σ_k signature_k (X_uk − X_vk)² = D_uv (Eq. 7) when all are kept. Time-like coordinates
+    (negative λ) contribute negatively.
+
+    Parameters
+    ----------
+    n_components : coordinates to keep, 1 ≤ n_components < m
+    metric : divergence between models, or ``"precomputed"``: `X` is the (m, m) distance matrix
+    kind : what the numbers in an array of predictions are: ``"probs"``, ``"log_probs"``,
+        ``"logits"`` or ``"sqrt_probs"``
+    sample_set : which of an ensemble's sample sets to compare models on
+    solver : ``"dense"`` (LAPACK), ``"lanczos"`` (block Lanczos, D stays where it is) or
+        ``"auto"``: dense up to 4,000 models if it fits `memory`
+    tol : Lanczos residual ‖W v − λ v‖ to reach, relative to |λ|; a training model's projection
+        is then its own coordinate to about `tol`
+    block_size : Lanczos vectors per pass over D; default 64, 128 for more than 50 components
+    max_passes : passes over D at most
+    distances : path where the distance matrix is kept; needed when it does not fit in memory. An
+        unfinished matrix there is gone on with, a finished one is used.
+    checkpoint : folder where Lanczos keeps each pass; a killed fit goes on from its last pass.
+        `save` empties it.
+    memory : bytes to stay within (``"4GB"``); default 80 % of what is free
+    executor : see `inpca.executor.get_executor`; default threads over all cores
+    progress : None, True, or ``report(done, total, text)``
+    random_state : seed of the Lanczos start block
+
+    Attributes
+    ----------
+    embedding_ : (m, n_components) coordinates, nats^½
+    eigenvalues_ : (n_components,) of W, largest |λ| first; exactly 0 if zero to rounding
+    signature_ : (n_components,) +1 space-like, −1 time-like (a zero eigenvalue has +1)
+    eigenvectors_ : (m, n_components); in each the entry of largest magnitude is positive
+    residuals_ : (n_components,) ‖W v − λ v‖; a true eigenvalue lies within this of λ
+    explained_stress_ : (n_components,) Eq. 8, cumulative, from the exact ‖W‖_F
+    explained_stress_root_ : (n_components,) 1 − √(1 − explained stress): the published figures
+    row_means_, grand_mean_, frobenius_norm_ : row means of D and their mean, ‖W‖_F
+    models_ : DataFrame of the training models, or None
+    solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
+        `inpca.embedding.solve.Solution`
+    n_features_in_ : m for distances; numbers per model, N · C, for predictions
+
+    Notes
+    -----
+    Memory: dense 4 m² float64; Lanczos (passes + 6) · m · block_size float64 and a few tiles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([0.0, 1.0, 3.0])[:, None]
+    >>> InPCA(n_components=1, metric="precomputed").fit((x - x.T) ** 2).embedding_.round(6)
+    array([[-1.333333],
+           [-0.333333],
+           [ 1.666667]])
+    """
+
+    embedding_: Float64
+    eigenvalues_: Float64
+    eigenvectors_: Float64
+    signature_: np.ndarray
+    models_: pd.DataFrame | None
+
+    def __init__(
+        self,
+        n_components: int = 3,
+        *,
+        metric: str = "bhattacharyya",
+        kind: Kind = "probs",
+        sample_set: str = "train",
+        solver: str = "auto",
+        tol: float = 1e-6,
+        block_size: int | None = None,
+        max_passes: int = 50,
+        distances: str | Path | None = None,
+        checkpoint: str | Path | None = None,
+        memory: int | float | str | None = None,
+        executor: ExecutorArgument = None,
+        progress: ProgressArgument = None,
+        random_state: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.metric = metric
+        self.kind = kind
+        self.sample_set = sample_set
+        self.solver = solver
+        self.tol = tol
+        self.block_size = block_size
+        self.max_passes = max_passes
+        self.distances = distances
+        self.checkpoint = checkpoint
+        self.memory = memory
+        self.executor = executor
+        self.progress = progress
+        self.random_state = random_state
+
+    def fit(self, X: Predictions | TiledMatrix, y: None = None) -> "InPCA":
+        """Embed the models of `X`.
+
+        Parameters
+        ----------
+        X : predictions (m, N, C), an `Ensemble`, a `TiledMatrix`, or with
+            ``metric="precomputed"`` a distance matrix (m, m): symmetric, zero diagonal
+        y : ignored
+
+        Raises
+        ------
+        InputError
+            For a bad `X` (names the entry or model), or n_components not in 1 … m − 1.
+        ResourceError
+            If the distances or the solver do not fit `memory`; names both numbers.
+        """
+        distances, training = self._distances_between(X)
+        m = distances.shape[0]
+        self._check_n_components(m)
+        fingerprint = "" if self.checkpoint is None else fingerprint_of(distances)
+        solution = solve(distances, self.n_components, self._options(), fingerprint)
+        self._learn(solution)
+        self._training = training
+        self.models_ = training.models
+        return self
+
+    def fit_transform(self, X: Predictions | TiledMatrix, y: None = None) -> Float64:
+        """`fit`, and the coordinates of the training models, (m, n_components)."""
+        return self.fit(X).embedding_
+
+    def transform(self, X: Predictions) -> Float64:
+        """Coordinates of new models; the embedding does not change.
+
+        Parameters
+        ----------
+        X : predictions (k, N, C) on the training samples, an `Ensemble`, or distances (k, m) of
+            the new models to the training models
+
+        Returns
+        -------
+        (k, n_components) float64. A training model gets its own coordinates.
+        """
+        check_is_fitted(self)
+        if self.metric == "precomputed" and not is_predictions(X):
+            distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+            return self._project(distances)
+        if not is_predictions(X):
+            distances = as_floats(cast(ArrayLike, X), "X")
+            if not np.isfinite(distances).all():
+                raise InputError("`X` has NaN or infinite distances; drop those models.")
+            return self._project(distances)
+        return self._project_predictions(self._new_predictions(X))
+
+    def save(self, path: str | Path) -> None:
+        """Write the embedding to `path` (Zarr, readable by xarray), whole or not at all.
+
+        The training predictions are not written: of an ensemble its place and fingerprint are,
+        so that `load_embedding` finds them; for predictions in memory see `load_embedding`.
+        """
+        check_is_fitted(self)
+        path = Path(path)
+        arrays = {name.rstrip("_"): getattr(self, name) for name in _ARRAYS}
+        arrays |= {
+            "embedding": self.embedding_,
+            "signature": self.signature_,
+            "explained_stress": self.explained_stress_,
+            "explained_stress_root": self.explained_stress_root_,
+        }
+        attrs = {
+            "parameters": {name: getattr(self, name) for name in _PARAMETERS},
+            "solver": self.solver_,
+            "converged": [bool(one) for one in self.converged_],
+            "clusters": [list(pair) for pair in self.clusters_],
+            "training": self._training.record(path),
+        } | {name.rstrip("_"): getattr(self, name) for name in _NUMBERS}
+        write_embedding(path, arrays, self.models_, attrs)
+        if self.checkpoint is not None:
+            KrylovCheckpoint.at(self.checkpoint, {}).clear()
+
+    def _learn(self, solution: Solution) -> None:
+        for name in (*_ARRAYS, "grand_mean_", "frobenius_norm_", "n_passes_", "missed_bound_"):
+            setattr(self, name, getattr(solution, name.rstrip("_")))
+        self.solver_ = solution.solver
+        self.converged_ = solution.converged
+        self.clusters_ = solution.clusters
+        self._derive()
+
+    def _derive(self) -> None:
+        """What follows from the eigenpairs and the norm."""
+        self.signature_ = np.where(self.eigenvalues_ < 0, -1, 1)
+        self.embedding_ = coordinates(self.eigenvalues_, self.eigenvectors_)
+        self.explained_stress_ = explained_stress(self.eigenvalues_, self.frobenius_norm_)
+        self.explained_stress_root_ = explained_stress_root(self.eigenvalues_, self.frobenius_norm_)
+
+    def _options(self) -> SolveOptions:
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        return SolveOptions(
+            solver=self.solver,
+            tol=self.tol,
+            block_size=self.block_size,
+            max_passes=self.max_passes,
+            random_state=int(seed),
+            checkpoint=self.checkpoint,
+            memory=self.memory,
+            executor=self.executor,
+            progress=self.progress,
+        )
+
+    def _check_n_components(self, m: int) -> None:
+        if m < 2:
+            raise InputError(f"`X` has {m} model (n_samples = {m}); an embedding needs at least 2.")
+        k = self.n_components
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < m:
+            raise InputError(
+                f"`n_components` must be an integer in 1 … {m - 1} for {m} models (W has rank at "
+                f"most m − 1), not {k!r}."
+            )
+
+    def _distances_between(
+        self, X: Predictions | TiledMatrix
+    ) -> tuple[Floats | TiledMatrix, TrainingModels]:
+        """D of the models of `X`, computed unless `X` is it, and where its models come from."""
+        if isinstance(X, TiledMatrix):
+            self.n_features_in_ = X.shape[0]
+            return X, TrainingModels.of_matrix(X)
+        if self.metric == "precomputed":
+            return self._precomputed(X), TrainingModels()
+        training = self._training_models(X)
+        source = training.open(0)
+        m, n_samples, n_classes = source.shape
+        self._check_n_components(m)
+        self.n_features_in_ = n_samples * n_classes
+        return self._compute(X if isinstance(X, Ensemble) else source, m), training
+
+    def _precomputed(self, X: Any) -> Floats:
+        if is_predictions(X):
+            raise InputError(
+                "metric='precomputed' takes a distance matrix (m, m), not predictions; name the "
+                "divergence, for example metric='bhattacharyya'."
+            )
+        # Finiteness is checked below, where the entry can be named.
+        distances = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
+        self._check_n_components(len(distances))
+        check_distances(distances)
+        return cast(Floats, distances)
+
+    def _training_models(self, X: Any) -> TrainingModels:
+        if isinstance(X, Ensemble):
+            return TrainingModels.of_ensemble(X, self.sample_set, self.metric)
+        if is_source(X):
+            return TrainingModels.of_source(X, self.metric)
+        shape = np.asarray(X).shape
+        if len(shape) == 2:
+            raise InputError(
+                f"`X` has shape {shape}; predictions have three axes (models, samples, classes). "
+                "If it is a distance matrix, use metric='precomputed'."
+            )
+        return TrainingModels.of_array(X, self.kind, self.metric)
+
+    def _compute(self, X: Ensemble | PredictionSource, m: int) -> Floats | TiledMatrix:
+        budget = memory_budget(self.memory)
+        if self.distances is None and 8 * m * m > budget:
+            raise ResourceError(
+                f"The distances of {m} models need {format_bytes(8 * m * m)} but `memory` is "
+                f"{format_bytes(budget)}; name a place on disk for them: "
+                "InPCA(distances='….zarr')."
+            )
+        return cast(
+            "Floats | TiledMatrix",
+            pairwise_distances(
+                X,
+                metric=self.metric,
+                sample_set=self.sample_set,
+                out=self.distances,
+                memory=self.memory,
+                executor=self.executor,
+                progress=self.progress,
+            ),
+        )
+
+    def _new_predictions(self, X: Any) -> PredictionSource:
+        if isinstance(X, Ensemble):
+            sample_set = self._training.sample_set or self.sample_set
+            self._training.check_sample_set(X, sample_set)
+            return cast(PredictionSource, X.predictions(sample_set))
+        return cast(PredictionSource, X) if is_source(X) else ArrayPredictions(X, self.kind)
+
+    def _project_predictions(self, new: PredictionSource) -> Float64:
+        """Distances to the training models in row batches that fit in memory, projected."""
+        m = len(self.row_means_)
+        training = self._training.open(m)
+        if new.shape[1:] != training.shape[1:]:
+            raise InputError(
+                f"`X` has {new.shape[1]} samples and {new.shape[2]} classes but the embedding "
+                f"was made from {training.shape[1]} and {training.shape[2]}."
+            )
+        # Each batch streams the training predictions once: as few batches as memory allows. A
+        # quarter of it goes to the distances, three are left to the distance engine.
+        rows = max(1, memory_budget(self.memory) // (4 * 8 * m))
+        parts = [
+            self._project(
+                pairwise_distances(
+                    Rows(new, start, start + rows),
+                    training,
+                    metric=self._training.metric or self.metric,
+                    memory=self.memory,
+                    executor=self.executor,
+                    progress=self.progress,
+                )
+            )
+            for start in range(0, new.shape[0], rows)
+        ]
+        return np.concatenate(parts)
+
+    def _project(self, distances: Floats) -> Float64:
+        return project(
+            distances, self.row_means_, self.grand_mean_, self.eigenvalues_, self.eigenvectors_
+        )
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.eigenvalues_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        precomputed = self.metric == "precomputed"
+        tags.input_tags.pairwise = precomputed
+        tags.input_tags.positive_only = precomputed
+        tags.input_tags.two_d_array = precomputed
+        tags.input_tags.three_d_array = not precomputed
+        return tags
+
+
+def load_embedding(
+    path: str | Path, *, training: ArrayLike | None = None, kind: Kind | None = None
+) -> InPCA:
+    """A fitted `InPCA` from what `InPCA.save` wrote; it can `transform`.
+
+    Parameters
+    ----------
+    path : the saved embedding
+    training : the predictions in memory that the embedding was fitted on, if it was; verified
+        against their fingerprint. Without them `transform` takes distances. An embedding of an
+        ensemble finds its predictions itself.
+    kind : of `training`; default the kind that the embedding was fitted with
+
+    Raises
+    ------
+    InputError
+        If `path` is no embedding, or `training` is not what it was made from.
+    """
+    path = Path(path).absolute()
+    arrays, models, attrs = read_embedding(path)
+    embedding = InPCA(**attrs["parameters"])
+    for name in _ARRAYS:
+        setattr(embedding, name, np.asarray(arrays[name.rstrip("_")]))
+    for name in _NUMBERS:
+        setattr(embedding, name, attrs[name.rstrip("_")])
+    embedding.solver_ = attrs["solver"]
+    embedding.converged_ = np.array(attrs["converged"])
+    embedding.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
+    embedding._derive()
+    embedding.models_ = models
+    embedding._training = TrainingModels.from_record(attrs["training"], path, models)
+    if training is not None:
+        embedding._training.attach(training, kind or embedding.kind)
+    return embedding

@@ -1,0 +1,255 @@
+"""From D to eigenpairs: choose the solver by size and memory, run it, say how it went."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+
+from inpca.backend import available_memory
+from inpca.embedding.centring import CentredOperator
+from inpca.embedding.dense import COPIES, dense_eigenpairs
+from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
+from inpca.embedding.pairs import Float64, find_clusters, zero_to_rounding
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
+from inpca.errors import InputError, ResourceError
+from inpca.executor import get_executor
+from inpca.predictions import Floats
+from inpca.progress import ProgressArgument, Report, reporting
+from inpca.units import format_bytes, parse_bytes
+
+SOLVERS = ("auto", "dense", "lanczos")
+# Up to here LAPACK needs seconds (3 s at 4,000 on 2 cores), and is exact.
+DENSE_LIMIT = 4000
+# Passes that every Lanczos solve may need; less memory than that is refused before it starts.
+_FEWEST_PASSES = 6
+
+
+class ClusterWarning(UserWarning):
+    """Eigenvalues closer than the solver can tell apart; the vectors inside are arbitrary."""
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """What `InPCA` passes on; see its parameters."""
+
+    solver: str = "auto"
+    tol: float = 1e-6
+    block_size: int | None = None
+    max_passes: int = 50
+    random_state: int = 0
+    checkpoint: str | Path | None = None
+    memory: int | float | str | None = None
+    executor: ExecutorArgument = None
+    progress: ProgressArgument = None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Eigenpairs of W = −½ L D L, what projection needs of D, and how it was reached.
+
+    Attributes
+    ----------
+    eigenvalues, eigenvectors, residuals : (k,), (m, k), (k,). An eigenvalue that is zero to
+        rounding is exactly 0.
+    row_means, grand_mean, frobenius_norm : r, r̄ of D and ‖W‖_F, exact
+    solver : ``"dense"`` or ``"lanczos"``
+    n_passes : passes of the solver over D; 0 for the dense solver
+    converged : (k,) bool
+    clusters : see `LanczosResult`
+    missed_bound : see `LanczosResult`; 0 for the dense solver, which misses none
+    """
+
+    eigenvalues: Float64
+    eigenvectors: Float64
+    residuals: Float64
+    row_means: Float64
+    grand_mean: float
+    frobenius_norm: float
+    solver: str
+    n_passes: int
+    converged: np.ndarray
+    clusters: tuple[tuple[int, int], ...]
+    missed_bound: float
+
+
+def solve(
+    distances: Floats | DistanceTiles, k: int, options: SolveOptions, fingerprint: str = ""
+) -> Solution:
+    """The k eigenpairs of largest |λ| of W = −½ L D L.
+
+    Parameters
+    ----------
+    distances : (m, m) array that `check_distances` accepts, or a `TiledMatrix`
+    fingerprint : what D is; only a checkpoint needs it
+
+    Raises
+    ------
+    ResourceError
+        If the solver asked for, or any, does not fit `options.memory`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a residual is above `tol` after the last pass; names the pairs and their residuals.
+    ClusterWarning
+        If Lanczos cannot tell eigenvalues apart.
+    """
+    budget = memory_budget(options.memory)
+    with reporting(options.progress, "embedding") as report:
+        narrator = _Narrator(report)
+        operator = CentredOperator(distances, options.executor, narrator.tile)
+        if _choose_solver(operator.n_models, k, options, budget) == "dense":
+            return _solve_dense(operator, k)
+        return _solve_lanczos(operator, k, options, budget, narrator, fingerprint)
+
+
+def memory_budget(memory: int | float | str | None) -> int:
+    """Bytes that may be used: `memory`, or 80 % of what is free now."""
+    return int(0.8 * available_memory()) if memory is None else parse_bytes(memory)
+
+
+class _Narrator:
+    """Tiles of the pass that runs, with what the passes before it have reached."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._status = "row means"
+
+    def tile(self, done: int, total: int) -> None:
+        self._report(done, total, self._status)
+
+    def solver_pass(self, number: int, text: str) -> None:
+        self._status = f"after pass {number}: {text}"
+        self._report(0, 1, self._status)
+
+
+def _choose_solver(m: int, k: int, options: SolveOptions, budget: int) -> str:
+    if options.solver not in SOLVERS:
+        raise InputError(f"`solver` must be one of {', '.join(SOLVERS)}, not {options.solver!r}.")
+    needed = COPIES * m * m * 8
+    if options.solver == "dense" and needed > budget:
+        raise ResourceError(
+            f"solver='dense' needs {format_bytes(needed)} for {m} models but `memory` is "
+            f"{format_bytes(budget)}; use solver='lanczos'."
+        )
+    if options.solver != "auto":
+        return options.solver
+    # A Krylov space for most of the spectrum is the whole space: LAPACK does that better.
+    worthwhile = m <= DENSE_LIMIT or 4 * k >= m
+    return "dense" if worthwhile and needed <= budget else "lanczos"
+
+
+def _solve_dense(operator: CentredOperator, k: int) -> Solution:
+    values, vectors, residuals = dense_eigenpairs(operator.dense(), k)
+    return _solution(
+        operator, values, vectors, residuals,
+        solver="dense", n_passes=0, converged=np.ones(k, dtype=bool),
+        clusters=find_clusters(values, residuals), missed_bound=0.0,
+    )  # fmt: skip
+
+
+def _solve_lanczos(
+    operator: CentredOperator,
+    k: int,
+    options: SolveOptions,
+    budget: int,
+    narrator: _Narrator,
+    fingerprint: str,
+) -> Solution:
+    m = operator.n_models
+    block = min(m, options.block_size or default_block_size(k, m))
+    passes = min(options.max_passes, _passes_that_fit(operator, k, block, options, budget))
+    result = block_lanczos(
+        operator.apply,
+        m,
+        k,
+        block_size=block,
+        tol=options.tol,
+        max_passes=passes,
+        frobenius_norm=operator.frobenius_norm,
+        random_state=options.random_state,
+        report=narrator.solver_pass,
+        checkpoint=options.checkpoint,
+        fingerprint=fingerprint,
+    )
+    _warn(result, limited_by_memory=passes < options.max_passes)
+    missed_bound = 0.0 if result.missed_bound is None else result.missed_bound
+    return _solution(
+        operator, result.eigenvalues, result.eigenvectors, result.residuals,
+        solver="lanczos", n_passes=result.n_passes, converged=result.converged,
+        clusters=result.clusters, missed_bound=missed_bound,
+    )  # fmt: skip
+
+
+def _passes_that_fit(
+    operator: CentredOperator, k: int, block: int, options: SolveOptions, budget: int
+) -> int:
+    """Passes whose Krylov blocks fit beside the tiles and the vectors that are always there."""
+    m, workers = operator.n_models, get_executor(options.executor).n_workers
+    side = min(m, operator.grid.tile_size)
+    # Per worker: a tile as stored and in float64, and 4 finished pairs of products.
+    fixed = workers * (side * side * 12 + 8 * side * block * 8)
+    # V, L V and W V; the block and its factors while it is made orthogonal; the result twice.
+    fixed += 6 * m * block * 8 + 2 * m * k * 8
+    per_pass = m * block * 8
+    enough = max(_FEWEST_PASSES, -(-k // block) + 2)
+    enough = min(enough, -(-m // block))
+    if fixed + enough * per_pass > budget:
+        raise ResourceError(
+            f"Lanczos needs {format_bytes(fixed + enough * per_pass)} for {m} models and {block} "
+            f"vectors a pass but `memory` is {format_bytes(budget)}; raise `memory`, or lower "
+            "`block_size` or the number of workers."
+        )
+    return int((budget - fixed) // per_pass)
+
+
+def _warn(result: LanczosResult, limited_by_memory: bool) -> None:
+    if not result.converged.all():
+        open_pairs = np.flatnonzero(~result.converged)
+        named = ", ".join(f"{i} (‖r‖ = {result.residuals[i]:.1e})" for i in open_pairs[:10])
+        cure = "raise `memory`" if limited_by_memory else "raise `max_passes` or `tol`"
+        warnings.warn(
+            f"{len(open_pairs)} of {len(result.converged)} eigenpairs have not converged to "
+            f"tol = {result.tol:.1e} in {result.n_passes} passes: {named}"
+            f"{', …' if len(open_pairs) > 10 else ''}; each eigenvalue is within its residual of "
+            f"a true one; {cure}.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+    if result.clusters:
+        named = ", ".join(f"{i} and {j}" for i, j in result.clusters[:10])
+        warnings.warn(
+            f"Eigenvalues {named} are closer than 10 residuals: the space they span is "
+            "determined, the axes inside it are not; lower `tol` to tell them apart.",
+            ClusterWarning,
+            stacklevel=5,
+        )
+
+
+def _solution(
+    operator: CentredOperator,
+    values: Float64,
+    vectors: Float64,
+    residuals: Float64,
+    *,
+    solver: str,
+    n_passes: int,
+    converged: np.ndarray,
+    clusters: tuple[tuple[int, int], ...],
+    missed_bound: float,
+) -> Solution:
+    return Solution(
+        eigenvalues=np.where(zero_to_rounding(values, operator.n_models), 0.0, values),
+        eigenvectors=vectors,
+        residuals=residuals,
+        row_means=operator.row_means,
+        grand_mean=operator.grand_mean,
+        frobenius_norm=operator.frobenius_norm,
+        solver=solver,
+        n_passes=n_passes,
+        converged=converged,
+        clusters=clusters,
+        missed_bound=missed_bound,
+    )

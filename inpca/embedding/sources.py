@@ -1,0 +1,46 @@
+"""Predictions as the estimator is given them: what they are, and some of their models."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from inpca.predictions import Floats, PredictionSource
+from inpca.store.ensemble import Ensemble
+
+
+class Rows:
+    """Some models of a `PredictionSource`, itself one.
+
+    Parameters
+    ----------
+    source : all models
+    start, stop : which of them
+    """
+
+    def __init__(self, source: PredictionSource, start: int, stop: int) -> None:
+        self._source = source
+        self._start, self._stop = start, min(stop, source.shape[0])
+        self.dtype = source.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self._stop - self._start, *self._source.shape[1:])
+
+    def read(self, models: slice, samples: slice) -> Floats:
+        start, stop, _ = models.indices(self.shape[0])
+        return self._source.read(slice(self._start + start, self._start + stop), samples)
+
+    def fingerprint(self) -> str:
+        text = f"{self._source.fingerprint()} {self._start}:{self._stop}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_source(X: Any) -> bool:
+    """Whether `X` is a `PredictionSource`."""
+    return hasattr(X, "read") and hasattr(X, "fingerprint") and hasattr(X, "shape")
+
+
+def is_predictions(X: Any) -> bool:
+    """Whether `X` holds predictions of models, rather than distances."""
+    return isinstance(X, Ensemble) or is_source(X) or np.asarray(X).ndim == 3

@@ -1,0 +1,125 @@
+"""How much of W and of D an embedding keeps: Eq. 8, its published variant, and Eq. 12."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from inpca.embedding.pairs import Float64
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
+from inpca.errors import InputError
+from inpca.predictions import Floats
+from inpca.tiling import Tile
+
+# Models on a side of the piece of a tile that is worked on at a time: fits in a core's cache.
+_PIECE = 128
+
+
+def explained_stress(eigenvalues: ArrayLike, frobenius_norm: float) -> Float64:
+    """Eq. 8 for d = 1 … k: 1 − Σ_{i>d} λ_i² / Σ λ_i², as Σ_{i≤d} λ_i² / ‖W‖_F².
+
+    Parameters
+    ----------
+    eigenvalues : (k,) the kept ones, by decreasing magnitude
+    frobenius_norm : ‖W‖_F, exact, not a sum over the kept ones
+
+    Returns
+    -------
+    (k,) in [0, 1], not decreasing; 1 where W is zero (identical models: nothing to explain)
+    """
+    if frobenius_norm == 0:
+        return np.ones(len(np.asarray(eigenvalues)))
+    kept = np.cumsum((np.asarray(eigenvalues, dtype=np.float64) / frobenius_norm) ** 2)
+    return np.minimum(kept, 1.0)
+
+
+def explained_stress_root(eigenvalues: ArrayLike, frobenius_norm: float) -> Float64:
+    """1 − √(1 − explained stress) for d = 1 … k, with which the published figures were made.
+
+    The same parameters and return as `explained_stress`; 1 minus the *relative error* of W in
+    Frobenius norm, where Eq. 8 is 1 minus its square.
+    """
+    return np.asarray(1 - np.sqrt(1 - explained_stress(eigenvalues, frobenius_norm)))
+
+
+def explained_pairwise_distances(
+    D: Floats | DistanceTiles,
+    embedding: ArrayLike,
+    signature: ArrayLike,
+    *,
+    executor: ExecutorArgument = None,
+) -> Float64:
+    """Eq. 12 for d = 1 … k: 1 − Σ_ij |D_ij − ‖X_i − X_j‖²_d| / Σ_ij D_ij.
+
+    Parameters
+    ----------
+    D : (m, m) array or `TiledMatrix`; symmetric, the upper triangle is read once
+    embedding : X, (m, k)
+    signature : (k,) +1 or −1: ‖X_i − X_j‖²_d = Σ_{c≤d} signature_c (X_ic − X_jc)²
+    executor : see `inpca.executor.get_executor`
+
+    Returns
+    -------
+    (k,) float64. Not monotone in d, and negative where a truncated embedding is worse than none.
+
+    Notes
+    -----
+    Streams over tiles: a few tiles per worker in memory, never (m, m). O(m² k) work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.array([[0.0], [1.0], [3.0]])
+    >>> explained_pairwise_distances((x - x.T) ** 2, x, [1])
+    array([1.])
+    """
+    tiles = as_tiles(D)
+    points = np.asarray(embedding, dtype=np.float64)
+    signs = np.asarray(signature, dtype=np.float64)
+    _check(tiles.grid.n_models, points, signs)
+    errors, total = [], []
+
+    def measure(tile: Tile) -> tuple[Float64, float]:
+        rows, columns = points[tiles.grid.band(tile[0])], points[tiles.grid.band(tile[1])]
+        values = np.asarray(tiles.read_tile(tile), dtype=np.float64)
+        twice = 1 if tile[0] == tile[1] else 2
+        return twice * _absolute_errors(values, rows, columns, signs), twice * float(values.sum())
+
+    for _, (error, part) in map_tiles(measure, tiles.grid.tiles(), executor):
+        errors.append(error)
+        total.append(part)
+    whole = math.fsum(total)
+    if not whole > 0:
+        raise InputError("`D` is zero everywhere: there are no distances to explain.")
+    return np.asarray(1 - np.sum(errors, axis=0) / whole)
+
+
+def _absolute_errors(
+    distances: Float64, rows: Float64, columns: Float64, signs: Float64
+) -> Float64:
+    """Σ |D − ‖X − X‖²_d| over a tile for each d, piece by piece."""
+    errors = np.zeros(len(signs))
+    for i in range(0, len(rows), _PIECE):
+        for j in range(0, len(columns), _PIECE):
+            left = distances[i : i + _PIECE, j : j + _PIECE].copy()
+            x, y = rows[i : i + _PIECE], columns[j : j + _PIECE]
+            for d, sign in enumerate(signs):
+                difference = np.subtract.outer(x[:, d], y[:, d])
+                difference *= difference
+                difference *= sign
+                left -= difference
+                errors[d] += np.abs(left).sum()
+    return errors
+
+
+def _check(n_models: int, points: Float64, signs: Float64) -> None:
+    if points.ndim != 2 or len(points) != n_models:
+        raise InputError(
+            f"`embedding` must have shape ({n_models}, k), one row per model of `D`, not "
+            f"{points.shape}."
+        )
+    if signs.shape != points.shape[1:] or not np.isin(signs, (-1, 1)).all():
+        raise InputError(
+            f"`signature` must hold +1 or −1 for each of the {points.shape[1]} columns of "
+            f"`embedding`, not {signs}."
+        )

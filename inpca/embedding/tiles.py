@@ -1,0 +1,154 @@
+"""One face for a distance matrix, in memory or on disk: upper-triangle tiles, each read once."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.errors import InputError
+from inpca.executor import Executor, get_executor
+from inpca.predictions import Floats, as_floats
+from inpca.tiling import Tile, TileGrid
+
+Float64 = NDArray[np.float64]
+Result = TypeVar("Result")
+ExecutorArgument = str | int | Executor | None
+
+# Side of the tiles that a matrix in memory is cut into; a constant, so that nothing about the
+# machine changes the order of a sum.
+ARRAY_TILE_SIZE = 1024
+# How far an entry of a given D may be from its mirror image, from zero on the diagonal, or below
+# zero, relative to the largest entry: sums rounded in another order, not another matrix.
+TOLERANCE = {4: 1e-5, 8: 1e-8}
+# Tiles in flight per worker between two ordered reductions.
+_BATCH = 4
+
+
+class DistanceTiles(Protocol):
+    """A symmetric matrix as the tiles (i, j), i ≤ j; `TiledMatrix` on disk is one."""
+
+    @property
+    def grid(self) -> TileGrid: ...
+
+    def read_tile(self, tile: Tile) -> Floats:
+        """The entries of `tile`, shape `grid.shape(tile)`; a diagonal tile has both halves."""
+        ...
+
+
+class ArrayTiles:
+    """The upper triangle of a matrix in memory as tiles; nothing is copied."""
+
+    def __init__(self, distances: Floats, tile_size: int = ARRAY_TILE_SIZE) -> None:
+        self._distances = distances
+        self.grid = TileGrid(len(distances), tile_size)
+
+    def read_tile(self, tile: Tile) -> Floats:
+        return self._distances[self.grid.band(tile[0]), self.grid.band(tile[1])]
+
+
+def as_tiles(distances: Floats | DistanceTiles) -> DistanceTiles:
+    """`distances` itself if it is tiled, otherwise a matrix in memory seen as tiles."""
+    if hasattr(distances, "read_tile"):
+        return cast(DistanceTiles, distances)
+    array = as_floats(distances, "D")
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not len(array):
+        raise InputError(f"`D` must be a square matrix, not an array of shape {array.shape}.")
+    return ArrayTiles(array)
+
+
+def map_tiles(
+    function: Callable[[Tile], Result], tiles: Iterable[Tile], executor: ExecutorArgument = None
+) -> Iterator[tuple[Tile, Result]]:
+    """`function` of every tile, computed by the executor's workers, yielded in the given order.
+
+    The order is what makes sums over tiles independent of the number of workers. Only a batch of
+    results (4 per worker) is held at a time.
+    """
+    pool = get_executor(executor)
+    todo = list(tiles)
+    size = _BATCH * pool.n_workers
+
+    def task(index: int) -> tuple[int, Result]:
+        return index, function(todo[index])
+
+    for start in range(0, len(todo), size):
+        batch = dict(pool.map(task, range(start, min(start + size, len(todo)))))
+        for index in sorted(batch):
+            yield todo[index], batch[index]
+
+
+def fingerprint(distances: Floats | DistanceTiles) -> str:
+    """Hex digest of a matrix in memory; the inputs' fingerprint of one on disk."""
+    if hasattr(distances, "fingerprint"):
+        return str(distances.fingerprint)
+    array = cast(Floats, distances)
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    for row in array:
+        digest.update(np.ascontiguousarray(row).data)
+    return digest.hexdigest()
+
+
+def check_distances(distances: Floats) -> None:
+    """Refuse a precomputed D in memory that is no distance matrix, naming the entry.
+
+    Raises
+    ------
+    InputError
+        If `distances` is not square, has NaN or infinite entries, negative entries, a diagonal
+        that is not zero, or is not symmetric (each beyond rounding).
+    """
+    _refuse_not_finite(distances)
+    grid = as_tiles(distances).grid
+    largest = max(np.abs(distances[grid.band(i)]).max() for i in range(grid.n_bands))
+    tolerance = TOLERANCE[8 if distances.dtype.itemsize == 8 else 4] * float(largest)
+    for i, j in grid.tiles():
+        upper = distances[grid.band(i), grid.band(j)]
+        lower = distances[grid.band(j), grid.band(i)].T
+        check_tile(upper, grid, (i, j), tolerance)
+        _refuse(np.abs(upper - lower) > tolerance, upper, grid, (i, j), _ASYMMETRIC)
+
+
+_NEGATIVE = "Negative values in data: D[{u}, {v}] = {value:.6g}; distances are at least 0."
+_DIAGONAL = (
+    "D[{u}, {u}] = {value:.6g}, but the distance of a model to itself must be 0; self-normalise "
+    "with D_uv − (D_uu + D_vv) / 2."
+)
+_ASYMMETRIC = (
+    "D is not symmetric: D[{u}, {v}] = {value:.9g} differs from D[{v}, {u}]; symmetrise the "
+    "divergence, for example with (D + D.T) / 2."
+)
+_NOT_FINITE = (
+    "D has NaN or infinite entries (inf, NaN), the first at D[{u}, {v}] = {value}; drop the "
+    "models that diverged, or recompute these distances."
+)
+
+
+def _refuse_not_finite(distances: Floats) -> None:
+    """Band by band, before anything is known of the shape."""
+    for start in range(0, len(distances), ARRAY_TILE_SIZE):
+        bad = ~np.isfinite(distances[start : start + ARRAY_TILE_SIZE])
+        if bad.any():
+            u, v = np.argwhere(bad)[0] + (start, 0)
+            raise InputError(_NOT_FINITE.format(u=u, v=v, value=distances[u, v]))
+
+
+def check_finite(values: Floats, grid: TileGrid, tile: Tile) -> None:
+    """Refuse a tile with NaN or infinite entries."""
+    _refuse(~np.isfinite(values), values, grid, tile, _NOT_FINITE)
+
+
+def check_tile(values: Floats, grid: TileGrid, tile: Tile, tolerance: float) -> None:
+    """Refuse a tile with negative entries or, on the diagonal, entries that are not zero."""
+    _refuse(values < -tolerance, values, grid, tile, _NEGATIVE)
+    if tile[0] == tile[1]:
+        off_zero = np.diag(np.abs(np.diagonal(values)) > tolerance)
+        _refuse(off_zero, values, grid, tile, _DIAGONAL)
+
+
+def _refuse(bad: NDArray[np.bool_], values: Floats, grid: TileGrid, tile: Tile, why: str) -> None:
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        u, v = row + grid.band(tile[0]).start, column + grid.band(tile[1]).start
+        raise InputError(why.format(u=u, v=v, value=values[row, column]))

@@ -1,0 +1,168 @@
+"""The models an embedding was made from: what new models are compared with, also years later."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from inpca.errors import InputError
+from inpca.predictions import ArrayPredictions, Kind, PredictionSource
+from inpca.store.ensemble import Ensemble, open_ensemble
+
+_PASS_DISTANCES = (
+    "pass the distances of the new models to the training models, an array of shape "
+    "(new models, {m}), for example inpca.pairwise_distances(new, training)"
+)
+
+
+@dataclass
+class TrainingModels:
+    """Where the training predictions are, and which they are.
+
+    Attributes
+    ----------
+    metric : divergence that D was computed with; None if D came as an array
+    sample_set : name of the sample set, for an ensemble
+    models : table of the training models, or None
+    ensemble : folder of the ensemble they are in, or None
+    fingerprint : of the training predictions; checked before they are used
+    source : the predictions, once they are open
+    """
+
+    metric: str | None = None
+    sample_set: str | None = None
+    models: pd.DataFrame | None = None
+    ensemble: Path | None = None
+    fingerprint: str | None = None
+    sample_set_fingerprint: str | None = None
+    source: PredictionSource | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_array(cls, predictions: ArrayLike, kind: Kind, metric: str) -> "TrainingModels":
+        """Predictions in memory; the array is kept, and is not saved with the embedding."""
+        return cls.of_source(ArrayPredictions(predictions, kind), metric)
+
+    @classmethod
+    def of_source(cls, source: PredictionSource, metric: str) -> "TrainingModels":
+        return cls(metric=metric, source=source)
+
+    @classmethod
+    def of_ensemble(cls, ensemble: Ensemble, sample_set: str, metric: str) -> "TrainingModels":
+        source = ensemble.predictions(sample_set)
+        return cls(
+            metric=metric,
+            sample_set=sample_set,
+            models=ensemble.models,
+            ensemble=Path(ensemble.path).absolute(),
+            fingerprint=source.fingerprint(),
+            sample_set_fingerprint=ensemble.sample_sets[sample_set].fingerprint,
+            source=source,
+        )
+
+    @classmethod
+    def of_matrix(cls, matrix: Any) -> "TrainingModels":
+        """What a distance matrix on disk says of the models it was computed from."""
+        attrs = dict(matrix.attrs)
+        ensemble = attrs.get("ensemble")
+        return cls(
+            metric=attrs.get("metric"),
+            sample_set=attrs.get("sample_set"),
+            models=matrix.models,
+            ensemble=None if ensemble is None else (Path(matrix.path) / ensemble).resolve(),
+            fingerprint=attrs.get("predictions_fingerprint"),
+            sample_set_fingerprint=attrs.get("sample_set_fingerprint"),
+        )
+
+    def record(self, embedding: Path) -> dict[str, Any]:
+        """What a saved embedding keeps of this; the ensemble's path relative if it is around it."""
+        where = self.ensemble
+        if where is not None and where in embedding.absolute().parents:
+            where = Path(os.path.relpath(where, embedding.absolute()))
+        fingerprint = self.fingerprint
+        if fingerprint is None and self.source is not None:
+            fingerprint = self.source.fingerprint()
+        return {
+            "metric": self.metric,
+            "sample_set": self.sample_set,
+            "ensemble": None if where is None else where.as_posix(),
+            "fingerprint": fingerprint,
+            "sample_set_fingerprint": self.sample_set_fingerprint,
+        }
+
+    @classmethod
+    def from_record(
+        cls, record: Mapping[str, Any], embedding: Path, models: pd.DataFrame | None
+    ) -> "TrainingModels":
+        where = record["ensemble"]
+        fields = {**record, "ensemble": None if where is None else (embedding / where).resolve()}
+        return cls(models=models, **fields)
+
+    def open(self, n_models: int) -> PredictionSource:
+        """The training predictions, verified to be those the embedding was made from.
+
+        Raises
+        ------
+        InputError
+            If they are not on disk, or have changed; says to pass distances instead.
+        """
+        if self.source is None:
+            if self.ensemble is None or self.sample_set is None:
+                raise InputError(
+                    "The training predictions of this embedding are not on disk: "
+                    + _PASS_DISTANCES.format(m=n_models)
+                    + "; or fit on an Ensemble, which the embedding then finds again."
+                )
+            self.source = self._reopen(n_models)
+        return self.source
+
+    def attach(self, predictions: ArrayLike, kind: Kind) -> None:
+        """Take the training predictions in memory back in, after verifying that they are those."""
+        source = ArrayPredictions(predictions, kind, name="training")
+        if source.fingerprint() != self.fingerprint:
+            raise InputError(
+                "`training` must be the predictions that the embedding was made from, of the "
+                "same kind and precision, in the same order; these have another fingerprint."
+            )
+        self.source = source
+
+    def check_sample_set(self, ensemble: Ensemble, sample_set: str) -> None:
+        """Refuse new models whose samples are not the training models' samples, in their order."""
+        if sample_set not in ensemble.sample_sets:
+            raise InputError(
+                f"`sample_set` must be one of {', '.join(ensemble.sample_sets)}, not "
+                f"{sample_set!r}."
+            )
+        fingerprint = ensemble.sample_sets[sample_set].fingerprint
+        if self.sample_set_fingerprint not in (None, fingerprint):
+            raise InputError(
+                f"`X`: sample set {sample_set!r} of {ensemble.path} is not the one the embedding "
+                "was made from (other samples, or another order); record the models on the "
+                "embedding's samples."
+            )
+
+    def _reopen(self, n_models: int) -> PredictionSource:
+        assert self.ensemble is not None
+        assert self.sample_set is not None
+        assert self.models is not None
+        keys = [str(key) for key in self.models.index]
+        references = [key[1:] for key in keys if key.startswith("@")]
+        try:
+            view = open_ensemble(self.ensemble).select(keys[len(references) :])
+        except InputError as error:
+            raise InputError(
+                f"The embedding's training models are no longer in {self.ensemble}: {error} "
+                f"Otherwise {_PASS_DISTANCES.format(m=n_models)}."
+            ) from error
+        if references:
+            view = view.with_references(*references)
+        source = view.predictions(self.sample_set)
+        if self.fingerprint is not None and source.fingerprint() != self.fingerprint:
+            raise InputError(
+                f"The predictions in {self.ensemble} are not those the embedding was made from "
+                f"(other fingerprint); fit again, or {_PASS_DISTANCES.format(m=n_models)}."
+            )
+        return source
