@@ -4,19 +4,22 @@ import os
 from pathlib import Path
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically and durably.
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replace `path` by `data` atomically and, with `sync`, durably.
 
     A reader sees the old content or the new one, never a mixture; a killed writer leaves at most
-    a file `*.partial`, which the next write of the same process id replaces.
+    a file `*.partial`, which the next write of the same process id replaces. Without `sync` that
+    holds while the machine stays up: for what can be derived again, or is synced later.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(partial, path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_file(path: Path) -> None:

@@ -1,0 +1,154 @@
+"""The models table of an ensemble, derived from its runs and cached in the file `catalogue`.
+
+The cache is never trusted for more than it saw: an entry counts only while the run's root
+`zarr.json` is the very file it was made from (inode, size, time of change). So the file may be
+deleted, garbage or old at any time.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inpca import durable
+from inpca.errors import InputError
+from inpca.store import layout, schema
+from inpca.store.run import SUFFIX, Run
+
+_VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
+# A commit within the resolution of the file's time could leave the same stamp: a run that changed
+# less than this before it was read is read again next time.
+_SETTLED_NS = 2_000_000_000
+_WRITING = threading.Lock()
+
+Entry = dict[str, Any]
+Stamp = list[int]
+
+
+def read_entries(ensemble: Path) -> dict[str, Entry]:
+    """What the models table needs of every committed run, by run id in sorted order.
+
+    An entry has ``stamp``, ``config`` and ``columns`` (step, epoch and metrics, lists).
+    """
+    stamps = run_stamps(ensemble / "runs")
+    cached = _load(ensemble / "catalogue")
+    now = time.time_ns()
+    entries: dict[str, Entry] = {}
+    for run_id, stamp in stamps.items():
+        known = cached.get(run_id)
+        if known is None or known["stamp"] != stamp:
+            known = _read_entry(ensemble, run_id, stamp)
+        entries[run_id] = known
+    settled = {name: e for name, e in entries.items() if now - e["stamp"][2] > _SETTLED_NS}
+    if settled != cached and os.access(ensemble, os.W_OK):
+        _save(ensemble / "catalogue", settled)
+    return entries
+
+
+def run_stamps(runs: Path) -> dict[str, Stamp]:
+    """Inode, size and time of change (ns) of every committed run's root `zarr.json`."""
+    stamps = {}
+    for name in sorted(os.listdir(runs)):
+        if not name.endswith(SUFFIX):
+            continue
+        try:
+            status = os.stat(runs / name / "zarr.json")
+        except FileNotFoundError:
+            continue  # nothing of it is committed
+        stamps[name.removesuffix(SUFFIX)] = [status.st_ino, status.st_size, status.st_mtime_ns]
+    return stamps
+
+
+def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
+    run = Run(ensemble / "runs" / f"{run_id}{SUFFIX}")
+    names = ["step", "epoch", *run.metric_names]
+    columns = {name: run.column(name).tolist() for name in names}
+    return {"stamp": stamp, "config": run.config, "columns": columns}
+
+
+def _load(path: Path) -> dict[str, Entry]:
+    """The cached entries; none where there is no file of ours, whole, at `path`."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    head = len(_VERSION)
+    body = content[head + layout.CRC_BYTES :]
+    if content[: head + layout.CRC_BYTES] != _VERSION + layout.checksum(body):
+        return {}
+    entries: dict[str, Entry] = json.loads(body)
+    return entries
+
+
+def _save(path: Path, entries: Mapping[str, Entry]) -> None:
+    body = json.dumps(entries).encode()
+    with _WRITING:
+        durable.write_bytes(path, _VERSION + layout.checksum(body) + body, sync=False)
+
+
+def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
+    """One row per checkpoint, indexed by ``run_id/checkpoint``.
+
+    Columns run, checkpoint, kind, step, epoch, then the configuration, then the metrics; what a
+    run does not have is missing there.
+    """
+    lengths = [len(entry["columns"]["step"]) for entry in entries.values()]
+    checkpoints = [index for length in lengths for index in range(length)]
+    runs = np.repeat(np.array(list(entries), dtype=object), lengths).tolist()
+    index = pd.Index([f"{r}/{c}" for r, c in zip(runs, checkpoints)], dtype="str", name=schema.KEY)
+    columns: dict[str, Any] = {
+        "run": pd.array(runs, dtype="str"),
+        "checkpoint": np.array(checkpoints, np.int64),
+        "kind": pd.array(["checkpoint"] * len(runs), dtype="str"),
+        "step": np.array(_gather(entries, "step", lengths), np.int64),
+        "epoch": np.array(_gather(entries, "epoch", lengths), np.float64),
+    }
+    for name in _first_seen(entry["config"] for entry in entries.values()):
+        values = [entry["config"].get(name) for entry in entries.values()]
+        columns[name] = setting_column(np.repeat(np.array(values, dtype=object), lengths).tolist())
+    for name in _first_seen(entry["columns"] for entry in entries.values()):
+        if name not in columns:
+            columns[name] = np.array(_gather(entries, name, lengths), np.float64)
+    return pd.DataFrame(columns, index=index)
+
+
+def _first_seen(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _gather(entries: Mapping[str, Entry], name: str, lengths: list[int]) -> list[Any]:
+    values: list[Any] = []
+    for entry, length in zip(entries.values(), lengths):
+        values += entry["columns"].get(name) or [np.nan] * length
+    return values
+
+
+def setting_column(values: list[Any]) -> "pd.Series[Any] | Any":
+    """A setting of every model in the narrowest type that holds it, None as missing."""
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(value, bool) for value in present):
+        return pd.array(values, dtype="bool" if len(present) == len(values) else "boolean")
+    if any(isinstance(value, bool) for value in present):
+        return pd.array(values, dtype="object")
+    if present and all(isinstance(value, str) for value in present):
+        return pd.array(values, dtype="str")
+    if present and all(isinstance(value, int | float) for value in present):
+        whole = len(present) == len(values) and all(isinstance(value, int) for value in present)
+        return np.array(values, np.int64 if whole else np.float64)
+    return pd.array(values, dtype="object")
+
+
+def check_key(models: pd.DataFrame, keys: list[str]) -> None:
+    """Refuse keys that are no models of the table."""
+    unknown = [key for key in keys if key not in models.index]
+    if unknown:
+        raise InputError(
+            f"`query` must list models of this ensemble; it has none named {unknown[0]!r} "
+            f"({len(unknown)} unknown in all); keys look like {list(models.index[:3])}."
+        )

@@ -1,0 +1,392 @@
+"""Ensemble: sample sets, runs, the models table, selection."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from inpca import durable
+from inpca.errors import DamagedStoreError, InputError
+from inpca.predictions import Kind
+from inpca.store import schema
+from inpca.store.catalogue import models_table, read_entries
+from inpca.store.check import check_ensemble
+from inpca.store.files import Damage, file_lock
+from inpca.store.layout import to_json
+from inpca.store.predictions import Row, StoredPredictions
+from inpca.store.record import record_run
+from inpca.store.run import SUFFIX, Run
+from inpca.store.samples import (
+    SampleSet,
+    make_sample_set,
+    read_sample_set,
+    write_sample_set,
+)
+from inpca.store.selection import add_references, select_rows
+from inpca.store.writer import RunWriter
+
+MANIFEST = "ensemble.json"
+PathLike = str | os.PathLike[str]
+
+
+def create_ensemble(
+    path: PathLike,
+    *,
+    sample_sets: Mapping[str, ArrayLike],
+    n_classes: int,
+    ids: Mapping[str, Sequence[str]] | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    exist_ok: bool = False,
+) -> "Ensemble":
+    """Make a new, empty ensemble.
+
+    Parameters
+    ----------
+    path : folder to make, by habit ``*.ensemble``
+    sample_sets : name → true classes, shape (n_samples,), in the order predictions come in
+    n_classes : C
+    ids : name → one name per sample, where samples have names
+    dtype : type log-probabilities are stored in; float16 halves the disk and keeps 3 digits
+    exist_ok : open the ensemble if it exists and has the same sample sets, classes and dtype.
+        Any number of processes may do so at once.
+
+    Raises
+    ------
+    InputError
+        For bad labels; if the ensemble exists (without `exist_ok`) or is another one.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "my.ensemble"
+    >>> ens = create_ensemble(path, sample_sets={"train": [0, 1, 1]}, n_classes=2)
+    >>> p = [[[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]]]  # one checkpoint
+    >>> ens.add_run("mlp-0", {"train": p}, config={"lr": 0.1})
+    >>> ens.models.loc["mlp-0/0", "lr"].item()
+    0.1
+    """
+    path = Path(path)
+    sets = _make_sample_sets(sample_sets, n_classes, ids or {})
+    if dtype not in ("float32", "float16"):
+        raise InputError(f"`dtype` must be 'float32' or 'float16', not {dtype!r}.")
+    manifest = _manifest(sets, n_classes, dtype)
+    _check_place(path, exist_ok)
+    path.mkdir(parents=True, exist_ok=True)
+    with file_lock(path / ".locks" / "create.lock"):
+        if not (path / MANIFEST).exists():
+            _write_ensemble(path, sets, manifest)
+        elif not exist_ok:
+            raise InputError(f"`path` {path} exists already; open it, or pass exist_ok=True.")
+    _check_same(path, manifest)
+    return Ensemble(path)
+
+
+def open_ensemble(path: PathLike) -> "Ensemble":
+    """Open an existing ensemble.
+
+    Raises
+    ------
+    InputError
+        If `path` is no ensemble, or was made by a newer version.
+    DamagedStoreError
+        If its sample sets are missing or damaged.
+    """
+    return Ensemble(Path(path))
+
+
+class Ensemble:
+    """Many runs over the same sample sets; made by `create_ensemble` or `open_ensemble`.
+
+    The whole ensemble is live: `runs` and `models` show what is committed when they are asked
+    for. A selection keeps the models it was made with.
+
+    Attributes
+    ----------
+    path : the folder
+    n_classes : C
+    dtype : type the log-probabilities are stored in
+    sample_sets : name → `SampleSet`
+    """
+
+    def __init__(self, path: Path, models: pd.DataFrame | None = None) -> None:
+        self.path = Path(path)
+        manifest = _read_manifest(self.path)
+        self.n_classes = int(manifest["n_classes"])
+        self.dtype = np.dtype(manifest["dtype"])
+        self.sample_sets = {
+            name: read_sample_set(_samples_path(self.path, name), name, expected)
+            for name, expected in manifest["sample_sets"].items()
+        }
+        self._selected = models
+
+    def __repr__(self) -> str:
+        sets = ", ".join(f"{name}: {len(one):,}" for name, one in self.sample_sets.items())
+        return f"<Ensemble {str(self.path)!r}, {len(self):,} models, {sets}, C = {self.n_classes}>"
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    # -- the models -------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> pd.DataFrame:
+        """One row per model of this view, indexed by ``run_id/checkpoint``.
+
+        Columns run, checkpoint, kind, step, epoch, then the configuration, then the metrics.
+        """
+        if self._selected is not None:
+            return self._selected.copy()
+        return models_table(read_entries(self.path))
+
+    @property
+    def runs(self) -> list[str]:
+        """Ids of the runs with at least one model in this view, sorted."""
+        models = self.models
+        return sorted(set(models.loc[models["kind"] == "checkpoint", "run"]))
+
+    def select(self, query: "str | Sequence[str] | pd.Series[bool] | ArrayLike") -> "Ensemble":
+        """A view of fewer models.
+
+        Parameters
+        ----------
+        query : an expression over the columns of `models`
+            (``"architecture == 'cnn' and train_error < 0.1"``), a list of model keys (their order
+            is kept), or truth values, one per model
+
+        Raises
+        ------
+        InputError
+            For an expression that cannot be evaluated, unknown keys, or no model selected.
+        """
+        return Ensemble(self.path, select_rows(self.models, query))
+
+    def with_references(self, *names: str) -> "Ensemble":
+        """A view with reference models in front: ``"ignorance"``, ``"truth"`` (default: both)."""
+        return Ensemble(
+            self.path, add_references(self.models, names, self.sample_sets, self.n_classes)
+        )
+
+    def predictions(self, sample_set: str = "train") -> StoredPredictions:
+        """The log-probabilities of the models of this view on `sample_set`, to be read in blocks.
+
+        Raises
+        ------
+        InputError
+            For an unknown sample set, or a run that was not recorded on it.
+        """
+        if sample_set not in self.sample_sets:
+            raise InputError(
+                f"`sample_set` must be one of {', '.join(self.sample_sets)}, not {sample_set!r}."
+            )
+        models = self.models
+        runs = {name: self.run(name) for name in sorted(set(models["run"])) if name[0] != "@"}
+        rows = [
+            Row(str(key), runs.get(run), int(checkpoint))
+            for key, run, checkpoint in zip(models.index, models["run"], models["checkpoint"])
+        ]
+        return StoredPredictions(rows, self.sample_sets[sample_set], self.n_classes)
+
+    def run(self, run_id: str) -> Run:
+        """Read access to one run.
+
+        Raises
+        ------
+        InputError
+            If there is no committed run `run_id`.
+        """
+        return Run(self._runs_path / f"{schema.check_run_id(run_id)}{SUFFIX}")
+
+    # -- recording --------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        run_id: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        resume: bool = False,
+        restart: bool = False,
+    ) -> RunWriter:
+        """Begin to record a run; use the writer as a context.
+
+        Parameters
+        ----------
+        run_id : letters, digits, ``.``, ``_``, ``-``
+        config : scalars that describe the run; columns of the models table
+        resume : go on after the last committed checkpoint, if there is one
+        restart : delete what was recorded under this id, and begin again
+
+        Raises
+        ------
+        InputError
+            If the run exists (without `resume` or `restart`), or another writer holds it.
+        """
+        return RunWriter(
+            self._runs_path,
+            run_id,
+            config,
+            self.sample_sets,
+            self.n_classes,
+            self.dtype,
+            resume=resume,
+            restart=restart,
+        )
+
+    def add_run(
+        self,
+        run_id: str,
+        predictions: Mapping[str, ArrayLike],
+        kind: Kind = "probs",
+        *,
+        step: ArrayLike | None = None,
+        epoch: ArrayLike | None = None,
+        config: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        """Record a whole run from arrays; it becomes visible at once, or not at all.
+
+        Parameters
+        ----------
+        run_id : see `start_run`
+        predictions : sample set → array of shape (n_checkpoints, n_samples, n_classes); read in
+            blocks, so it may be a memory map
+        kind : what the numbers are: ``"probs"``, ``"log_probs"``, ``"logits"``, ``"sqrt_probs"``
+        step : steps of the checkpoints; by default 0, 1, 2, …
+        epoch : epochs of the checkpoints; by default unknown (NaN)
+        config : see `start_run`
+        metrics : further scalars, name → (n_checkpoints,)
+
+        Raises
+        ------
+        InputError
+            If the run exists; for predictions that are no probabilities or do not fit the
+            ensemble's sample sets. Nothing is left on disk then.
+        """
+        with self.start_run(run_id, config) as writer:
+            record_run(writer, predictions, kind, step, epoch, metrics or {})
+
+    # -- files ------------------------------------------------------------------------------------
+
+    @property
+    def _runs_path(self) -> Path:
+        return self.path / "runs"
+
+    def distances_path(self, name: str) -> Path:
+        """Where the distance matrix `name` of this ensemble belongs."""
+        return self.path / "distances" / f"{schema.check_run_id(name)}.zarr"
+
+    def embeddings_path(self, name: str) -> Path:
+        """Where the embedding `name` of this ensemble belongs."""
+        return self.path / "embeddings" / f"{schema.check_run_id(name)}.zarr"
+
+    def check(self) -> list[Damage]:
+        """Read every file of the sample sets and runs; what is damaged, by key, with the cure.
+
+        Leftovers (``*.partial``) of writers that are no longer there are removed.
+        """
+        return check_ensemble(self.path)
+
+
+# -- making and opening ---------------------------------------------------------------------------
+
+
+def _make_sample_sets(
+    sample_sets: Mapping[str, ArrayLike], n_classes: int, ids: Mapping[str, Sequence[str]]
+) -> dict[str, SampleSet]:
+    if int(n_classes) != n_classes or n_classes < 2:
+        raise InputError(f"`n_classes` must be a whole number of at least 2, not {n_classes}.")
+    if not sample_sets:
+        raise InputError("`sample_sets` must have at least one set, such as {'train': labels}.")
+    unknown = [name for name in ids if name not in sample_sets]
+    if unknown:
+        raise InputError(
+            f"`ids` must be for sample sets ({', '.join(sample_sets)}), not {unknown}."
+        )
+    return {
+        name: make_sample_set(name, labels, n_classes, ids.get(name))
+        for name, labels in sample_sets.items()
+    }
+
+
+def _manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> dict[str, Any]:
+    described = {
+        name: {"n_samples": len(one), "fingerprint": one.fingerprint} for name, one in sets.items()
+    }
+    header = schema.header("ensemble")
+    return {"inpca": header, "n_classes": int(n_classes), "dtype": dtype, "sample_sets": described}
+
+
+def _check_place(path: Path, exist_ok: bool) -> None:
+    """Refuse, before anything is written, a path that holds something else."""
+    if path.is_dir():
+        if (path / MANIFEST).exists() and not exist_ok:
+            raise InputError(f"`path` {path} exists already; open it, or pass exist_ok=True.")
+        # Without a manifest: ours only if a creator is at work, or was killed.
+        if not (path / MANIFEST).exists() and set(os.listdir(path)) - _BEFORE_MANIFEST:
+            raise InputError(f"`path` {path} is a folder with other files in it; choose another.")
+    elif path.exists():
+        raise InputError(f"`path` {path} is a file; choose another.")
+
+
+_BEFORE_MANIFEST = {".locks", "samples", "runs", "distances", "embeddings"}
+
+
+def _write_ensemble(path: Path, sets: Mapping[str, SampleSet], manifest: dict[str, Any]) -> None:
+    """The parts first, the manifest last: without it the folder is no ensemble."""
+    for folder in ("samples", "runs", "distances", "embeddings"):
+        (path / folder).mkdir(exist_ok=True)
+    for name, sample_set in sets.items():
+        write_sample_set(_samples_path(path, name), sample_set)
+    durable.sync_folder(path.parent)
+    durable.write_bytes(path / MANIFEST, to_json(manifest))
+
+
+def _samples_path(path: Path, name: str) -> Path:
+    return path / "samples" / f"{name}.zarr"
+
+
+def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
+    existing = _read_manifest(path)
+    for name in ("n_classes", "dtype"):
+        if existing[name] != manifest[name]:
+            raise InputError(
+                f"`{name}` must be that of the ensemble {path}, {existing[name]}, not "
+                f"{manifest[name]}."
+            )
+    ours, theirs = manifest["sample_sets"], existing["sample_sets"]
+    if set(ours) != set(theirs):
+        raise InputError(
+            f"`sample_sets` must be those of the ensemble {path} ({', '.join(theirs)}), not "
+            f"{', '.join(ours)}."
+        )
+    for name, one in ours.items():
+        if one != theirs[name]:
+            raise InputError(
+                f"`sample_sets[{name!r}]` ({one['n_samples']:,} samples) must be the ensemble's "
+                f"({theirs[name]['n_samples']:,} samples): same labels, same ids, same order; "
+                "collect in that order, or make another ensemble."
+            )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"`path` must be an ensemble made by inpca; {path} has no {MANIFEST}."
+        ) from None
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        schema.check_header(manifest, "ensemble", path)
+        _ = manifest["n_classes"], manifest["dtype"], manifest["sample_sets"]
+    except (ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise DamagedStoreError(
+            f"{path / MANIFEST} cannot be read ({error}); restore it from a copy."
+        ) from error
+    return manifest

@@ -1,0 +1,105 @@
+"""Files of a store: read so that what is missing or damaged is named, locked, swept."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from inpca import durable
+from inpca.errors import DamagedStoreError
+from inpca.store.layout import Array, CorruptChunk, decode
+
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing on disk that is not as it was written.
+
+    Attributes
+    ----------
+    key : path of the file, relative to the store that was checked
+    reason : what is wrong with it, and the cure
+    """
+
+    key: str
+    reason: str
+
+
+def read_chunk(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """The chunk in the file `path`; CorruptChunk if it is absent or not what was written."""
+    return decode(read_bytes(path), dtype, shape)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content; CorruptChunk if there is none."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise CorruptChunk("is missing") from None
+
+
+def damaged(path: Path, error: object, cure: str) -> DamagedStoreError:
+    """The error to raise for a damaged file: what, how, and the cure."""
+    return DamagedStoreError(f"{path} {error}; {cure}.")
+
+
+def file_lock(path: Path) -> FileLock:
+    """A lock that the operating system releases when its holder dies; not yet taken.
+
+    Usable from any thread: the lock belongs to the object, not to the thread that took it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False)
+
+
+def take(lock: FileLock) -> bool:
+    """Take `lock` if nobody else holds it."""
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    return True
+
+
+def partials(folder: Path) -> Iterator[Path]:
+    """What killed writers left behind: files and folders named ``*.partial``, at any depth."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.endswith(PARTIAL):
+            yield entry
+        elif entry.is_dir():
+            yield from partials(entry)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in `folder`; only for who holds the folder's lock."""
+    for path in list(partials(folder)):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder and all in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def partial_sibling(path: Path) -> Path:
+    """Where to prepare a folder before it is renamed to `path`; emptied if a dead process of the
+    same id left one."""
+    sibling = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    remove(sibling)
+    return sibling
+
+
+def publish_folder(partial: Path, path: Path) -> None:
+    """Rename the finished folder `partial` to `path` so that it survives a crash."""
+    os.rename(partial, path)
+    durable.sync_folder(path.parent)

@@ -1,0 +1,108 @@
+"""What a run's writer accepts: predictions and metrics, checked and turned into what is stored."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.predictions import Kind, to_log_probs
+from inpca.store import schema
+from inpca.store.samples import SampleSet
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The rules that the predictions of one run are held to.
+
+    Attributes
+    ----------
+    run_id : the run's id, for messages
+    sample_sets : the ensemble's sample sets
+    n_classes : C
+    dtype : type the log-probabilities are stored in
+    taken : columns of the models table that a metric must not take
+    """
+
+    run_id: str
+    sample_sets: Mapping[str, SampleSet]
+    n_classes: int
+    dtype: np.dtype[Any]
+    taken: Collection[str]
+
+    def blocks(
+        self, predictions: Mapping[str, ArrayLike], kind: Kind, first: int
+    ) -> dict[str, NDArray[np.floating]]:
+        """Stored log-probabilities of each set, (k, n_samples, n_classes); all checked first."""
+        unknown = [name for name in predictions if name not in self.sample_sets]
+        if unknown or not predictions:
+            raise InputError(
+                f"`predictions` must be for the ensemble's sample sets "
+                f"({', '.join(self.sample_sets)}), not for {', '.join(unknown) or 'none'}."
+            )
+        return {
+            name: self._convert(name, np.asarray(values), kind, first)
+            for name, values in predictions.items()
+        }
+
+    def check_same_sets(self, recorded: Collection[str], predictions: Collection[str]) -> None:
+        """Refuse predictions for other sample sets than the run's first checkpoint had."""
+        if recorded and set(predictions) != set(recorded):
+            raise InputError(
+                f"`predictions` must be for the same sample sets at every checkpoint of run "
+                f"{self.run_id!r} ({', '.join(recorded)}), not {', '.join(predictions) or 'none'}."
+            )
+
+    def check_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Refuse metrics whose name is no array's name, or another column's."""
+        for name in metrics:
+            schema.check_name(name, "A key of `metrics`")
+            if name in self.taken:
+                raise InputError(
+                    f"`metrics` must not have the key {name!r}: the models table or the run has "
+                    "that name already (loss and error of every sample set are computed here)."
+                )
+
+    def metrics_of(self, sample_set: str, block: NDArray[np.floating]) -> dict[str, list[float]]:
+        """Loss (mean −ln p[label], nats) and error of each checkpoint of `block`."""
+        labels = self.sample_sets[sample_set].labels
+        picked = np.take_along_axis(block, labels[None, :, None], axis=2)[..., 0]
+        loss = -picked.mean(axis=1, dtype=np.float64)
+        error = (block.argmax(axis=2) != labels).mean(axis=1)
+        return {f"{sample_set}_loss": loss.tolist(), f"{sample_set}_error": error.tolist()}
+
+    def check_shape(self, sample_set: str, shape: tuple[int, ...]) -> None:
+        """Refuse one checkpoint's predictions of another shape than (n_samples, n_classes)."""
+        if len(shape) != 2:
+            raise InputError(
+                f"`predictions[{sample_set!r}]` must have shape (n_samples, n_classes) for one "
+                f"checkpoint, not {shape}."
+            )
+        needed = len(self.sample_sets[sample_set]), self.n_classes
+        if shape[0] != needed[0]:
+            raise InputError(
+                f"Run {self.run_id!r} has {shape[0]:,} samples but the ensemble's {sample_set!r} "
+                f"set has {needed[0]:,}; re-collect it or open it as its own ensemble."
+            )
+        if shape[1] != needed[1]:
+            raise InputError(
+                f"Run {self.run_id!r} has {shape[1]:,} classes in {sample_set!r} but the ensemble "
+                f"has {needed[1]:,}; re-collect it or open it as its own ensemble."
+            )
+
+    def _convert(
+        self, sample_set: str, values: NDArray[Any], kind: Kind, first: int
+    ) -> NDArray[np.floating]:
+        self.check_shape(sample_set, values.shape[1:])
+        name = f"predictions[{sample_set!r}]"
+        log_p = to_log_probs(values, kind, name=name, first=first)
+        with np.errstate(over="ignore"):  # told from what was infinite before, just below
+            stored = np.ascontiguousarray(log_p, self.dtype)
+        if (np.isinf(stored) & ~np.isinf(log_p)).any():
+            raise InputError(
+                f"`{name}` of run {self.run_id!r} has log-probabilities beyond the range of "
+                f"{self.dtype}; make the ensemble with dtype='float32'."
+            )
+        return stored

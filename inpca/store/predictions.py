@@ -1,0 +1,114 @@
+"""Predictions of many runs, read from disk as one block: what the distance engine streams."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.errors import InputError
+from inpca.store.run import Run, contiguous
+from inpca.store.samples import SampleSet
+
+IGNORANCE, TRUTH = "@ignorance", "@truth"
+REFERENCES = (IGNORANCE, TRUTH)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model: a checkpoint of a run, or a reference model (its run is None)."""
+
+    key: str
+    run: Run | None
+    checkpoint: int
+
+
+class StoredPredictions:
+    """Log-probabilities of the models of an ensemble on one sample set, read when asked for.
+
+    A `PredictionSource`; safe to read from several threads. It keeps to what was committed when
+    it was made.
+
+    Attributes
+    ----------
+    names : keys of the models, in order
+    shape : (n_models, n_samples, n_classes)
+    dtype : float32
+    chunk_samples : samples that lie together on disk: reading fewer costs as much
+    """
+
+    def __init__(self, rows: Sequence[Row], sample_set: SampleSet, n_classes: int) -> None:
+        self._rows = list(rows)
+        self._set = sample_set
+        self.names = [row.key for row in self._rows]
+        self.shape = (len(self._rows), len(sample_set), n_classes)
+        self.dtype: np.dtype[np.floating] = np.dtype(np.float32)
+        self._check_rows()
+        chunks = [row.run.layout(sample_set.name).chunk_samples for row in self._rows if row.run]
+        self.chunk_samples = max(chunks, default=len(sample_set))
+
+    def _check_rows(self) -> None:
+        for row in self._rows:
+            if row.run is None:
+                continue
+            row.run.check_checkpoint(row.checkpoint)
+            if row.run.sample_sets.get(self._set.name) != self._set.fingerprint:
+                self._refuse(row.run)
+
+    def _refuse(self, run: Run) -> None:
+        name = self._set.name
+        if name not in run.sample_sets:
+            raise InputError(
+                f"`sample_set` {name!r} was not recorded by run {run.id!r}, which has "
+                f"{', '.join(run.sample_sets)}; leave that run out with select(), or re-collect it."
+            )
+        raise InputError(
+            f"Run {run.id!r} was recorded on other labels, ids or order of {name!r} than the "
+            "ensemble's; re-collect it or open it as its own ensemble."
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, models: slice, samples: slice) -> NDArray[np.float32]:
+        """Log-probabilities of a block, shape (n models, n samples, n_classes), C-ordered.
+
+        Raises
+        ------
+        DamagedStoreError
+            If a checkpoint's file is missing, truncated, or does not match its checksum.
+        """
+        first, last = contiguous(models, self.shape[0], "models")
+        start, stop = contiguous(samples, self.shape[1], "samples")
+        out = np.empty((last - first, stop - start, self.shape[2]), np.float32)
+        for row, values in zip(self._rows[first:last], out):
+            if row.run is None:
+                _fill_reference(row.key, self._set.labels[start:stop], values)
+            else:
+                row.run.read_into(self._set.name, row.checkpoint, start, stop, values)
+        return out
+
+    def fingerprint(self) -> str:
+        """Digest of the sample set and of every model's stored predictions, in order."""
+        digests = self._digests()
+        text = f"stored {self._set.fingerprint} {self.shape} {self.dtype.str}"
+        digest = hashlib.sha256(text.encode())
+        for row in self._rows:
+            content = row.key if row.run is None else int(digests[row.run.id][row.checkpoint])
+            digest.update(f"|{content}".encode())
+        return digest.hexdigest()
+
+    def _digests(self) -> Mapping[str, NDArray[np.uint64]]:
+        runs = {row.run.id: row.run for row in self._rows if row.run is not None}
+        return {name: run.digests(self._set.name) for name, run in runs.items()}
+
+
+def _fill_reference(key: str, labels: NDArray[np.int64], out: NDArray[np.float32]) -> None:
+    """Log-probabilities of ignorance, −ln C, or of truth, 0 at the label and −∞ elsewhere."""
+    if key == IGNORANCE:
+        out[...] = -math.log(out.shape[1])
+    else:
+        out[...] = -np.inf
+        out[np.arange(len(labels)), labels] = 0.0

@@ -1,0 +1,77 @@
+"""A whole run from arrays: cut into blocks of checkpoints, committed once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.predictions import Kind
+from inpca.store.writer import RunWriter
+
+_BLOCK_BYTES = 16_000_000
+
+
+def record_run(
+    writer: RunWriter,
+    predictions: Mapping[str, ArrayLike],
+    kind: Kind,
+    step: ArrayLike | None,
+    epoch: ArrayLike | None,
+    metrics: Mapping[str, ArrayLike],
+) -> None:
+    """Stage all checkpoints block by block, then commit them at once; see `Ensemble.add_run`."""
+    arrays = {name: np.asanyarray(values) for name, values in predictions.items()}
+    count = _n_checkpoints(arrays)
+    scalars = {
+        name: _scalar(values, count, f"metrics[{name!r}]") for name, values in metrics.items()
+    }
+    steps = _whole(np.arange(count) if step is None else _scalar(step, count, "step"))
+    epochs = np.full(count, np.nan) if epoch is None else _scalar(epoch, count, "epoch")
+    largest = max(array[:1].size for array in arrays.values()) * 8
+    block = max(1, _BLOCK_BYTES // max(1, largest))
+    with writer.transaction():
+        for start in range(0, count, block):
+            rows = slice(start, start + block)
+            writer.stage(
+                {name: array[rows] for name, array in arrays.items()},
+                kind,
+                steps[rows].tolist(),
+                epochs[rows].tolist(),
+                {name: values[rows].tolist() for name, values in scalars.items()},
+            )
+
+
+def _n_checkpoints(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """The common length of `arrays`, shape (n_checkpoints, n_samples, n_classes)."""
+    if not arrays:
+        raise InputError("`predictions` must have at least one sample set, not none.")
+    for name, array in arrays.items():
+        if array.ndim != 3 or not len(array):
+            raise InputError(
+                f"`predictions[{name!r}]` must have shape (n_checkpoints ≥ 1, n_samples, "
+                f"n_classes), not {array.shape}; one checkpoint goes in as array[None]."
+            )
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(
+            f"`predictions` must have as many checkpoints in every set, not {lengths}."
+        )
+    return next(iter(lengths.values()))
+
+
+def _scalar(values: ArrayLike, count: int, name: str) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.shape != (count,) or array.dtype.kind not in "iufb":
+        raise InputError(
+            f"`{name}` must be one number per checkpoint, shape ({count},), not {array.dtype} of "
+            f"shape {array.shape}."
+        )
+    return array
+
+
+def _whole(step: NDArray[Any]) -> NDArray[np.int64]:
+    if not np.array_equal(step, np.floor(step)):
+        raise InputError("`step` must be whole numbers.")
+    return step.astype(np.int64)

@@ -1,0 +1,126 @@
+"""Sample sets: the ordered samples, with their labels, that every model predicts."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import DamagedStoreError, InputError
+from inpca.store import schema
+from inpca.store.group import Member, read_group, write_group
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSet:
+    """An ordered list of samples.
+
+    Attributes
+    ----------
+    name : ``"train"``, ``"test"``, …
+    labels : true classes, shape (n_samples,), int64
+    ids : names of the samples, if they were given
+    fingerprint : changes with any label, any id, and their order
+    """
+
+    name: str
+    labels: NDArray[np.int64]
+    ids: tuple[str, ...] | None
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.labels)
+
+
+def make_sample_set(
+    name: str, labels: ArrayLike, n_classes: int, ids: Sequence[str] | None = None
+) -> SampleSet:
+    """Validate labels and ids of a sample set.
+
+    Raises
+    ------
+    InputError
+        For labels that are not whole numbers in 0 … n_classes − 1, or ids of another number.
+    """
+    schema.check_name(name, "A key of `sample_sets`")
+    if name in schema.RUN or name in schema.RESERVED_COLUMNS:
+        raise InputError(f"A sample set must not be named {name!r}: a run has an array so named.")
+    values = _check_labels(name, np.asarray(labels), n_classes)
+    names = None if ids is None else tuple(str(one) for one in ids)
+    if names is not None and len(names) != len(values):
+        raise InputError(
+            f"`ids[{name!r}]` must have one id per sample: {len(values):,} labels, "
+            f"{len(names):,} ids."
+        )
+    return SampleSet(name, values, names, _fingerprint(values, names))
+
+
+def _check_labels(name: str, labels: NDArray[np.generic], n_classes: int) -> NDArray[np.int64]:
+    what = f"`sample_sets[{name!r}]`"
+    if labels.ndim != 1 or not len(labels):
+        raise InputError(
+            f"{what} must be the labels of at least one sample, shape (n_samples,), not "
+            f"{labels.shape}."
+        )
+    with np.errstate(invalid="ignore"):  # NaN is refused below
+        values = labels.astype(np.int64) if labels.dtype.kind in "iuf" else None
+    if values is None or not np.array_equal(values, labels):
+        raise InputError(f"{what} must hold whole numbers (class indices), not {labels.dtype}.")
+    wrong = np.flatnonzero((values < 0) | (values >= n_classes))
+    if len(wrong):
+        raise InputError(
+            f"{what} must hold classes 0 … {n_classes - 1} (`n_classes`={n_classes}); sample "
+            f"{wrong[0]} has label {values[wrong[0]]} ({len(wrong):,} such samples in all)."
+        )
+    values.flags.writeable = False
+    return values
+
+
+def _fingerprint(labels: NDArray[np.int64], ids: tuple[str, ...] | None) -> str:
+    digest = hashlib.sha256(f"{len(labels)} {ids is not None} ".encode())
+    digest.update(labels.astype("<i8").tobytes())
+    for name in ids or ():
+        encoded = name.encode()
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return digest.hexdigest()
+
+
+def write_sample_set(path: Path, sample_set: SampleSet) -> None:
+    """Write `sample_set` as the group `path`."""
+    label, name = schema.SAMPLES["label"], schema.SAMPLES["id"]
+    members = {"label": Member(label.dims, sample_set.labels, label.attributes)}
+    if sample_set.ids is not None:
+        members["id"] = Member(name.dims, list(sample_set.ids), name.attributes)
+    header = schema.header("samples", fingerprint=sample_set.fingerprint, name=sample_set.name)
+    write_group(path, members, {"inpca": header})
+
+
+def read_sample_set(path: Path, name: str, expected: Mapping[str, object]) -> SampleSet:
+    """Read a sample set and hold it against what the ensemble says of it.
+
+    Raises
+    ------
+    DamagedStoreError
+        If it is missing, damaged, or not the one that the ensemble was made with.
+    """
+    cure = "restore it from a copy, or make the ensemble again"
+    try:
+        attributes, members = read_group(path)
+    except FileNotFoundError:
+        raise DamagedStoreError(f"Sample set {name!r} is missing ({path}); {cure}.") from None
+    schema.check_header(attributes, "samples", path)
+    labels = members["label"].values.astype(np.int64)
+    labels.flags.writeable = False
+    ids = tuple(members["id"].values.tolist()) if "id" in members else None
+    fingerprint = _fingerprint(labels, ids)
+    if fingerprint != expected["fingerprint"]:
+        raise DamagedStoreError(
+            f"Sample set {name!r} ({path}) is not the one that the ensemble was made with; {cure}."
+        )
+    return SampleSet(name, labels, ids, fingerprint)

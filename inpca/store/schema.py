@@ -1,0 +1,205 @@
+"""What is on disk: every array and column with its name, dimensions, type, unit and meaning.
+
+Each store is a Zarr v3 group. Its root attributes hold one entry ``inpca`` with the kind of store
+and the version of the format; every array carries its unit and meaning as attributes, so that
+``xarray.open_zarr`` shows them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpca.errors import DamagedStoreError, InputError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One array of a store.
+
+    Attributes
+    ----------
+    name : the array's name inside its group
+    dims : names of its dimensions
+    dtype : NumPy's name of its type; ``"string"`` for text
+    unit : ``"1"`` for a pure number, ``"nat"`` for a natural logarithm
+    meaning : one line for the reader
+    chunks : how it is cut, where it is not one chunk as a whole
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    unit: str
+    meaning: str
+    chunks: str = "one"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the array's own attributes say."""
+        return {"units": self.unit, "long_name": self.meaning}
+
+
+def _by_name(*columns: Column) -> dict[str, Column]:
+    return {column.name: column for column in columns}
+
+
+# Scalars of a run: the last chunk is rewritten whole at every commit, 8 kB each.
+CHECKPOINTS_PER_CHUNK = 1024
+_CHECKPOINTS = f"{CHECKPOINTS_PER_CHUNK} checkpoints"
+
+SAMPLES = _by_name(
+    Column("label", ("sample",), "int64", "1", "true class of the sample"),
+    Column("id", ("sample",), "string", "1", "name of the sample"),
+)
+
+RUN = _by_name(
+    Column("step", ("checkpoint",), "int64", "1", "optimizer steps done", _CHECKPOINTS),
+    Column("epoch", ("checkpoint",), "float64", "1", "passes over the training set", _CHECKPOINTS),
+)
+
+RUN_SET = _by_name(
+    Column(
+        "log_prob",
+        ("checkpoint", "sample", "class"),
+        "float32 | float16",
+        "nat",
+        "log-probability of each class",
+        "shard: one checkpoint; inner chunk: about 512 kB of samples",
+    ),
+    Column(
+        "digest",
+        ("checkpoint",),
+        "uint64",
+        "1",
+        "first 8 bytes (little-endian) of the SHA-256 of the checkpoint's log_prob",
+        _CHECKPOINTS,
+    ),
+)
+
+MATRIX = _by_name(
+    Column(
+        "distance",
+        ("model", "model_other"),
+        "float32",
+        "nat",
+        "distance per sample; upper triangle of tiles, NaN elsewhere",
+        "one tile",
+    ),
+    Column("model", ("model",), "string", "1", "key of the model: run_id/checkpoint"),
+)
+
+EMBEDDING = _by_name(
+    Column("model", ("model",), "string", "1", "key of the model: run_id/checkpoint"),
+    Column("embedding", ("model", "component"), "float64", "nat^0.5", "coordinates of the models"),
+    Column("eigenvalues", ("component",), "float64", "nat", "eigenvalues of W, largest |λ| first"),
+    Column("signature", ("component",), "int64", "1", "+1 space-like, −1 time-like"),
+    Column("eigenvectors", ("model", "component"), "float64", "1", "eigenvectors of W"),
+    Column("residuals", ("component",), "float64", "nat", "‖W v − λ v‖ of each pair"),
+    Column(
+        "explained_stress", ("component",), "float64", "1", "1 − Σ_{k>d} λ² / ‖W‖_F², cumulative"
+    ),
+    Column(
+        "explained_stress_root",
+        ("component",),
+        "float64",
+        "1",
+        "1 − √(1 − Σ_{k≤d} λ² / ‖W‖_F²), cumulative",
+    ),
+    Column("row_means", ("model",), "float64", "nat", "row means of D"),
+)
+
+KEY = "model"  # name of the models table's index
+
+# Columns of the models table that a configuration or a metric must not take.
+RESERVED_COLUMNS = ("model", "run", "checkpoint", "kind", "step", "epoch")
+METRICS_OF_A_SET = ("loss", "error")
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. +=-]{0,199}")
+
+
+def metric_column(name: str, sample_sets: Iterable[str]) -> Column:
+    """Declaration of a metric; loss and error of a sample set are known, others are the user's."""
+    for sample_set in sample_sets:
+        if name == f"{sample_set}_loss":
+            meaning = f"mean −ln p[label] over '{sample_set}'"
+            return Column(name, ("checkpoint",), "float64", "nat", meaning, _CHECKPOINTS)
+        if name == f"{sample_set}_error":
+            meaning = f"fraction of '{sample_set}' whose most probable class is not the label"
+            return Column(name, ("checkpoint",), "float64", "1", meaning, _CHECKPOINTS)
+    return Column(name, ("checkpoint",), "float64", "", name, _CHECKPOINTS)
+
+
+def check_run_id(run_id: str) -> str:
+    """Refuse a run id that could not be a file's name, or that looks like a reference model."""
+    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+        raise InputError(
+            "`run_id` must be 1 to 200 letters, digits, '.', '_' or '-', not starting with '.', "
+            f"not {run_id!r}."
+        )
+    return run_id
+
+
+def check_name(name: str, what: str) -> str:
+    """Refuse a name of a sample set, a metric or a column that could not be an array's name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("__"):
+        raise InputError(
+            f"{what} must be letters, digits, or one of '_. +=-', starting with a letter, a digit "
+            f"or '_', not {name!r}; rename it."
+        )
+    return name
+
+
+def check_config(config: Mapping[str, Any] | None, sample_sets: Iterable[str]) -> dict[str, Any]:
+    """`config` with plain scalars, or InputError for keys and values that cannot be columns."""
+    taken = {*RESERVED_COLUMNS, *reserved_metrics(sample_sets)}
+    return {key: _config_value(key, value, taken) for key, value in (config or {}).items()}
+
+
+def _config_value(key: str, value: Any, taken: set[str]) -> Any:
+    check_name(key, "A key of `config`")
+    if key in taken:
+        raise InputError(
+            f"`config` must not have the key {key!r}, which the models table uses itself "
+            f"({', '.join(sorted(taken))}); rename it."
+        )
+    if hasattr(value, "item") and getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, str | bool | int | float | None):
+        raise InputError(
+            f"`config[{key!r}]` must be a string, a number, a truth value or None, not "
+            f"{type(value).__name__}; flatten it, for example {key + '.name'!r}."
+        )
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise InputError(f"`config[{key!r}]` must be a finite number, not {value}; use None.")
+    return value
+
+
+def reserved_metrics(sample_sets: Iterable[str]) -> list[str]:
+    """The metrics that the run writer computes itself."""
+    return [f"{name}_{metric}" for name in sample_sets for metric in METRICS_OF_A_SET]
+
+
+def header(kind: str, **more: Any) -> dict[str, Any]:
+    """The entry ``inpca`` of a store's root attributes."""
+    return {"kind": kind, "format_version": FORMAT_VERSION, **more}
+
+
+def check_header(attributes: Mapping[str, Any], kind: str, path: Path) -> dict[str, Any]:
+    """The entry ``inpca`` of `attributes`, or an error if this is another store or a newer one."""
+    entry = attributes.get("inpca")
+    if not isinstance(entry, dict) or entry.get("kind") != kind:
+        raise InputError(f"`path` must be a store of kind {kind!r} made by inpca; {path} is none.")
+    version = entry.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise DamagedStoreError(f"{path} has no valid format version ({version!r}).")
+    if version > FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format version {version}, this inpca reads up to {FORMAT_VERSION}; "
+            "upgrade inpca."
+        )
+    return dict(entry)

@@ -1,0 +1,320 @@
+"""Writing a run: the commit protocol.
+
+Order of an append: the new checkpoints' shards and the chunks of scalars are written and fsynced;
+then the run's root `zarr.json`, whose consolidated metadata holds the length of every array, is
+replaced by one atomic, durable rename. That rename is the commit: whatever happens before it
+leaves the run as it was. The arrays' and sub-groups' own `zarr.json` only repeat the root's and
+are written after it, so that nobody ever sees a checkpoint that is not committed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca import durable
+from inpca.errors import InputError
+from inpca.predictions import Kind
+from inpca.store import layout, schema
+from inpca.store.files import file_lock, remove, sweep, take
+from inpca.store.group import METADATA, group_tree, write_documents
+from inpca.store.intake import Intake
+from inpca.store.layout import Document, ShardLayout
+from inpca.store.run import SUFFIX, Run, shard_path
+from inpca.store.samples import SampleSet
+
+_ROWS = schema.CHECKPOINTS_PER_CHUNK
+
+
+class RunWriter:
+    """Records the checkpoints of one run; made by `Ensemble.start_run`, used as a context.
+
+    The writer holds a file lock as long as it is open, so that a run has one writer.
+
+    Attributes
+    ----------
+    id : the run's id
+    n_checkpoints : number of committed checkpoints
+    """
+
+    def __init__(
+        self,
+        runs: Path,
+        run_id: str,
+        config: Mapping[str, Any] | None,
+        sample_sets: Mapping[str, SampleSet],
+        n_classes: int,
+        dtype: np.dtype[Any],
+        *,
+        resume: bool = False,
+        restart: bool = False,
+    ) -> None:
+        if resume and restart:
+            raise InputError("`resume` and `restart` must not both be True; choose one.")
+        self.id = schema.check_run_id(run_id)
+        self.path = runs / f"{run_id}{SUFFIX}"
+        self._config = schema.check_config(config, sample_sets)
+        taken = {*schema.RESERVED_COLUMNS, *sample_sets, *schema.reserved_metrics(sample_sets)}
+        self._intake = Intake(
+            run_id, dict(sample_sets), n_classes, dtype, taken | set(self._config)
+        )
+        self._columns: dict[str, list[Any]] = {}
+        self._set_names: list[str] = []
+        self._columns_on_disk: set[str] = set()
+        self._layouts: dict[str, ShardLayout] = {}
+        self._n_committed = 0
+        self._lock = file_lock(runs.parent / ".locks" / f"{run_id}.lock")
+        if not take(self._lock):
+            raise InputError(
+                f"`run_id` {run_id!r} is being recorded by another writer; choose another id."
+            )
+        try:
+            self._begin(config, resume, restart)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def n_checkpoints(self) -> int:
+        return self._n_committed
+
+    def _begin(self, config: Mapping[str, Any] | None, resume: bool, restart: bool) -> None:
+        committed = (self.path / METADATA).exists()
+        if restart or not committed:
+            delete_run(self.path)
+        elif resume:
+            self._resume(Run(self.path), config)
+        else:
+            raise InputError(
+                f"`run_id` {self.id!r} exists already; choose another id, go on after its last "
+                "checkpoint with resume=True, or delete and record it again with restart=True."
+            )
+
+    def _resume(self, run: Run, config: Mapping[str, Any] | None) -> None:
+        if config is not None and self._config != run.config:
+            raise InputError(
+                f"`config` must be the one that run {self.id!r} was started with ({run.config}), "
+                f"not {self._config}; leave it out, or use another run id."
+            )
+        sweep(self.path)
+        self._config = run.config
+        self._set_names = list(run.sample_sets)
+        self._layouts = {name: run.layout(name) for name in self._set_names}
+        self._n_committed = run.n_checkpoints
+        names = ["step", "epoch", *run.metric_names, *(f"{n}/digest" for n in self._set_names)]
+        self._columns = {name: run.column(name).tolist() for name in names}
+        self._columns_on_disk = set(names)
+
+    # -- recording --------------------------------------------------------------------------------
+
+    def append(
+        self,
+        predictions: Mapping[str, ArrayLike],
+        kind: Kind = "log_probs",
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record one checkpoint; when this returns it is committed.
+
+        Parameters
+        ----------
+        predictions : sample set → array of shape (n_samples, n_classes)
+        kind : what the numbers are: ``"probs"``, ``"log_probs"``, ``"logits"``, ``"sqrt_probs"``
+        step : optimizer steps done
+        epoch : passes over the training set done; may be a fraction
+        metrics : further scalars; loss and error of every sample set are computed here
+
+        Raises
+        ------
+        InputError
+            For predictions that are no probabilities, of another number of samples or classes, or
+            for a sample set that the ensemble does not have. Nothing is written then.
+        """
+        block = {name: np.asarray(values)[None] for name, values in predictions.items()}
+        rows = {name: [value] for name, value in (metrics or {}).items()}
+        with self.transaction():
+            self.stage(block, kind, [step], [epoch], rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what is staged inside, or forget it all if that fails."""
+        try:
+            yield
+            self._commit()
+        except BaseException:
+            self._forget_staged()
+            raise
+
+    def stage(
+        self,
+        predictions: Mapping[str, ArrayLike],
+        kind: Kind,
+        step: Sequence[int],
+        epoch: Sequence[float],
+        metrics: Mapping[str, Sequence[float]],
+    ) -> None:
+        """Write the shards of some checkpoints, inside a `transaction`.
+
+        `predictions` have shape (k, n_samples, n_classes), the scalars length k.
+        """
+        first = len(self._columns.get("step", ()))
+        self._intake.check_same_sets(self._set_names, predictions.keys())
+        self._intake.check_metrics(metrics)
+        blocks = self._intake.blocks(predictions, kind, first)
+        columns: dict[str, list[Any]] = {
+            "step": [int(value) for value in step],
+            "epoch": [float(value) for value in epoch],
+        }
+        for name, block in blocks.items():
+            columns |= self._intake.metrics_of(name, block)
+        columns |= {name: [float(value) for value in values] for name, values in metrics.items()}
+        for name, block in blocks.items():
+            columns[f"{name}/digest"] = self._write_shards(name, block, first)
+        self._extend(columns, first, len(step))
+        self._set_names = list(blocks)
+
+    def _write_shards(self, sample_set: str, block: NDArray[np.floating], first: int) -> list[int]:
+        """Write one file per checkpoint, not yet fsynced; return the digests."""
+        shards = self._layout(sample_set)
+        path = shard_path(self.path, sample_set, 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for offset, values in enumerate(block):
+            # In place: until the commit nobody reads this key, whatever a killed writer left there.
+            _write_all(shard_path(self.path, sample_set, first + offset), shards.encode(values))
+        return [layout.digest(values) for values in block]
+
+    def _layout(self, sample_set: str) -> ShardLayout:
+        """The layout the run was begun with; planned once, where this is its beginning."""
+        if sample_set not in self._layouts:
+            intake = self._intake
+            n_samples = len(intake.sample_sets[sample_set])
+            self._layouts[sample_set] = ShardLayout.plan(n_samples, intake.n_classes, intake.dtype)
+        return self._layouts[sample_set]
+
+    def _extend(self, columns: Mapping[str, list[Any]], first: int, count: int) -> None:
+        """Add rows to the columns; a metric that comes or goes is NaN where it was not given."""
+        for name in columns:
+            self._columns.setdefault(name, [math.nan] * first)
+        for name, values in self._columns.items():
+            values += columns.get(name, [math.nan] * count)
+
+    # -- commit -----------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """Make everything staged visible, at once and durably."""
+        n_checkpoints = len(self._columns["step"])
+        self._sync_shards(n_checkpoints)
+        self._write_columns(n_checkpoints)
+        documents = self._documents(n_checkpoints)
+        attributes = self._attributes()
+        root = group_tree(documents, attributes)[""]
+        durable.sync_folder(self.path.parent)
+        durable.write_bytes(self.path / METADATA, layout.to_json(root))
+        self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
+        write_documents(self.path, documents, attributes, sync=False)
+
+    def _forget_staged(self) -> None:
+        for name in set(self._columns) - self._columns_on_disk:
+            del self._columns[name]
+        for values in self._columns.values():
+            del values[self._n_committed :]
+        if self._n_committed == 0:
+            self._set_names = []
+
+    def _sync_shards(self, n_checkpoints: int) -> None:
+        for name in self._set_names:
+            for checkpoint in range(self._n_committed, n_checkpoints):
+                durable.sync_file(shard_path(self.path, name, checkpoint))
+            durable.sync_folder(shard_path(self.path, name, 0).parent)
+            durable.sync_folder(self.path / name)
+
+    def _write_columns(self, n_checkpoints: int) -> None:
+        """Replace the chunks of scalars that have new rows."""
+        for name, values in self._columns.items():
+            dtype = np.dtype(self._declaration(name).dtype)
+            first = self._n_committed if name in self._columns_on_disk else 0
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+            for index in range(first // _ROWS, -(-n_checkpoints // _ROWS)):
+                rows = values[index * _ROWS : (index + 1) * _ROWS]
+                chunk = np.full(_ROWS, np.nan if dtype.kind == "f" else 0, dtype)
+                chunk[: len(rows)] = np.array(rows, dtype)
+                durable.write_bytes(self.path / name / f"c.{index}", layout.encode(chunk))
+
+    def _declaration(self, name: str) -> schema.Column:
+        if name.endswith("/digest"):
+            return schema.RUN_SET["digest"]
+        return schema.RUN.get(name) or schema.metric_column(name, self._intake.sample_sets)
+
+    def _documents(self, n_checkpoints: int) -> dict[str, Document]:
+        """The `zarr.json` of every array, by its path inside the run."""
+        documents = {}
+        for name in self._columns:
+            column = self._declaration(name)
+            documents[name] = layout.array_document(
+                (n_checkpoints,),
+                np.dtype(column.dtype),
+                column.dims,
+                (_ROWS,),
+                attributes=column.attributes,
+            )
+        for name in self._set_names:
+            attributes = schema.RUN_SET["log_prob"].attributes
+            document = self._layout(name).document(n_checkpoints, attributes)
+            documents[f"{name}/log_prob"] = document
+        return documents
+
+    def _attributes(self) -> dict[str, Any]:
+        sets = self._intake.sample_sets
+        return {
+            "inpca": schema.header("run", n_classes=self._intake.n_classes),
+            "config": self._config,
+            "sample_sets": {name: sets[name].fingerprint for name in self._set_names},
+        }
+
+    # -- end --------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the run; what was never committed is removed. Calling it again does nothing."""
+        if not self._lock.is_locked:
+            return
+        try:
+            if self._n_committed == 0:
+                remove(self.path)
+            else:
+                write_documents(
+                    self.path, self._documents(self._n_committed), self._attributes(), sync=True
+                )
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def delete_run(path: Path) -> None:
+    """Delete a run: first what makes it visible, durably, then the rest."""
+    if (path / METADATA).exists():
+        (path / METADATA).unlink()
+        durable.sync_folder(path)
+    remove(path)
+
+
+def _write_all(path: Path, data: bytes) -> None:
+    """Write a new file, not fsynced; truncated first if a killed writer left one."""
+    with open(path, "wb") as file:
+        file.write(data)
