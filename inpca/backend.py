@@ -1,0 +1,194 @@
+"""The array namespace by name or by array, and what this machine has. The only file that knows cupy
+besides the GPU kernels; nothing heavy is imported before it is asked for."""
+
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata, util
+from pathlib import Path
+from typing import Any
+
+from inpca.errors import InputError, ResourceError
+from inpca.executor import n_cores
+
+_VERSIONS_OF = (
+    "inpca",
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "zarr",
+    "pandas",
+    "scikit-learn",
+    "torch",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+    "matplotlib",
+    "plotly",
+    "h5py",
+    "xarray",
+    "distributed",
+)
+_CGROUP_FILES = (  # version 2, version 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+def namespace(of: Any) -> Any:
+    """The module whose functions take `of`: an array, or ``"numpy"`` or ``"cupy"`` by name.
+
+    Raises
+    ------
+    InputError
+        For any other name.
+    ResourceError
+        If cupy is asked for and is not installed.
+    """
+    name = of if isinstance(of, str) else type(of).__module__.partition(".")[0]
+    if name == "cupy":
+        if util.find_spec("cupy") is None:
+            raise ResourceError(
+                "cupy is not installed; pip install 'inpca[gpu-cuda12]' or 'inpca[gpu-cuda13]'."
+            )
+        return import_module("cupy")
+    if name == "numpy" or not isinstance(of, str):
+        return import_module("numpy")
+    raise InputError(f"`namespace` must be 'numpy' or 'cupy', not {name!r}.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine has.
+
+    Attributes
+    ----------
+    platform : operating system, architecture and Python
+    processor : its name
+    cores : those this process may use
+    memory_total, memory_available : bytes; within the limit of a container where there is one
+    disk_path, disk_free : a folder and the bytes free on its disk
+    blas : one line per loaded BLAS or OpenMP library
+    gpus : one line per GPU that cupy sees, or why it sees none
+    versions : of Python packages; "" where one is not installed
+    """
+
+    platform: str
+    processor: str
+    cores: int
+    memory_total: int
+    memory_available: int
+    disk_path: str
+    disk_free: int
+    blas: list[str]
+    gpus: list[str]
+    versions: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a dictionary that JSON can hold."""
+        return asdict(self)
+
+
+def machine(path: str | os.PathLike[str] = ".") -> Machine:
+    """What this machine has; `path` is a folder on the disk that is asked about."""
+    return Machine(
+        platform=f"{platform.platform()}, Python {platform.python_version()}",
+        processor=_processor(),
+        cores=n_cores(),
+        memory_total=total_memory(),
+        memory_available=available_memory(),
+        disk_path=str(Path(path).absolute()),
+        disk_free=free_disk(path),
+        blas=_blas(),
+        gpus=_gpus(),
+        versions={name: _version(name) for name in _VERSIONS_OF},
+    )
+
+
+def total_memory() -> int:
+    """Bytes of memory, or the container's limit if that is less."""
+    import psutil
+
+    limit, _ = _container_memory()
+    total = int(psutil.virtual_memory().total)
+    return total if limit is None else min(total, limit)
+
+
+def available_memory() -> int:
+    """Bytes that can be taken without swapping, within the container's limit if there is one."""
+    import psutil
+
+    limit, used = _container_memory()
+    available = int(psutil.virtual_memory().available)
+    return available if limit is None else max(0, min(available, limit - used))
+
+
+def free_disk(path: str | os.PathLike[str]) -> int:
+    """Bytes free on the disk that holds `path`, which need not exist yet."""
+    import psutil
+
+    folder = Path(path).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return int(psutil.disk_usage(str(folder)).free)
+
+
+def _container_memory() -> tuple[int | None, int]:
+    for limit_file, used_file in _CGROUP_FILES:
+        limit, used = Path(limit_file), Path(used_file)
+        if limit.is_file() and used.is_file():
+            text = limit.read_text().strip()
+            if text.isdigit():
+                return int(text), int(used.read_text())
+    return None, 0
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _blas() -> list[str]:
+    import numpy.linalg  # noqa: F401  (loads the library that is asked about)
+    from threadpoolctl import threadpool_info
+
+    return [
+        f"{info['internal_api']} {info['version'] or '(unknown version)'}, "
+        f"{info['num_threads']} threads"
+        for info in threadpool_info()
+    ]
+
+
+def _gpus() -> list[str]:
+    if util.find_spec("cupy") is None:
+        return []
+    cupy = import_module("cupy")
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return [f"none usable: {error}"]
+    return [_describe_gpu(cupy, index) for index in range(count)]
+
+
+def _describe_gpu(cupy: Any, index: int) -> str:
+    properties = cupy.cuda.runtime.getDeviceProperties(index)
+    capability = f"{properties['major']}.{properties['minor']}"
+    gibibytes = properties["totalGlobalMem"] / 2**30
+    return f"{properties['name'].decode()}, {gibibytes:.0f} GiB, compute capability {capability}"
+
+
+def _version(name: str) -> str:
+    if name == "inpca" and "inpca" in sys.modules:
+        return str(sys.modules["inpca"].__version__)
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
