@@ -60,6 +60,17 @@
     };
   }
 
+  // A loop, because Math.min(...values) fails for very many values.
+  function extent(values) {
+    let low = Infinity;
+    let high = -Infinity;
+    for (const value of values) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    return [low, high];
+  }
+
   // --- traces ------------------------------------------------------------------------------
 
   function trace(now, rows, extra) {
@@ -83,9 +94,10 @@
 
   const line = (color, dash, width) => ({ color, dash: dash || "solid", width: width || 1.5 });
 
-  function rgba(hex, alpha) {
-    const part = (k) => parseInt(hex.slice(k, k + 2), 16);
-    return `rgba(${part(1)},${part(3)},${part(5)},${alpha})`;
+  // Lighter, not transparent: WebGL shows transparent lines in the wrong colour.
+  function pale(hex) {
+    const mixed = [1, 3, 5].map((k) => Math.round(0.5 * parseInt(hex.slice(k, k + 2), 16) + 127));
+    return `rgb(${mixed.join()})`;
   }
 
   // All rows of `lines` that pass, with single gaps.
@@ -99,7 +111,7 @@
 
   function greyLines(now, lines, name) {
     return trace(now, lines, {
-      mode: "lines", line: line("rgba(120,120,120,0.45)"), hoverinfo: "skip", hovertext: null,
+      mode: "lines", line: line("#bdbdbd"), hoverinfo: "skip", hovertext: null,
       showlegend: false, name, connectgaps: false,
     });
   }
@@ -123,8 +135,8 @@
           mode: joined || (projected && now.lines) ? "lines+markers" : "markers",
           name: projected ? name + ", projected" : name,
           legendgroup: (projected ? "projected" : "category") + code,
-          marker: projected ? projectedMarker(now, color) : marker(now, symbol, color),
-          line: projected ? line("rgba(0,0,0,0.8)", "dash", 2.5) : line(rgba(color, 0.4), dash),
+          marker: projected ? projectedMarker(now, color) : marker(now, symbol, color, symbol.endsWith("open") ? 1.25 : 1),
+          line: projected ? line("#222222", "dash", 2.5) : line(pale(color), dash),
         }));
       }
     }
@@ -137,11 +149,11 @@
   function numberTraces(now) {
     const column = now.column;
     const raw = (row) => column.values[row];
-    const positive = column.values.filter((v, row) => v !== null && v > 0 && data.kind[row] !== 1);
-    const floor = positive.length ? positive.reduce((a, b) => Math.min(a, b)) : 1;
+    const positive = column.values.filter((v) => v !== null && v > 0);
+    const floor = positive.length ? extent(positive)[0] : 1;
     const scaled = (v) => (now.log ? Math.log10(Math.max(v, floor)) : v);
     const known = column.values.filter((v) => v !== null).map(scaled);
-    const range = [known.reduce((a, b) => Math.min(a, b), Infinity), known.reduce((a, b) => Math.max(a, b), -Infinity)];
+    const range = extent(known);
     const below = now.log ? column.values.filter((v) => v !== null && v <= 0).length : 0;
     find("log-note").textContent = below
       ? `${below} models with ${column.name} ≤ 0 have no logarithm; they have the colour of the smallest positive value, ${shown(floor)}.`
@@ -152,7 +164,7 @@
       if (!lines.length) continue;
       if (now.lines) {
         const made = greyLines(now, lines, "runs");
-        if (projected) made.line = line("rgba(0,0,0,0.8)", "dash", 2.5);
+        if (projected) made.line = line("#222222", "dash", 2.5);
         traces.push(made);
       }
       const rows = lines.filter((row) => row >= 0 && raw(row) !== null);
@@ -180,7 +192,7 @@
   function colorBar(now, range) {
     const bar = {
       title: { text: plain(now.column.name) + (now.log ? "<br>(log scale)" : ""), side: "top" },
-      thickness: 16, len: 0.6, x: 1, xanchor: "right", y: 0.45, outlinewidth: 0,
+      thickness: 16, len: 0.55, x: 1.02, xanchor: "left", y: 0, yanchor: "bottom", outlinewidth: 0,
     };
     if (!now.log) return bar;
     const ticks = [];
@@ -201,7 +213,8 @@
       const symbol = { "@ignorance": "circle-open", "@truth": "diamond" }[reference.key] || "square-open";
       return trace(now, [reference.row], {
         mode: "markers+text", name: plain(reference.name), text: ["<b>" + plain(reference.name) + "</b>"],
-        textposition: reference.key === "@truth" ? "top center" : "bottom center",
+        textposition: besides(now, reference),
+        cliponaxis: now.axes.length === 2 ? false : undefined,
         textfont: { size: 14, color: "black" },
         marker: {
           symbol, color: "black", size: symbol === "circle-open" ? 11 : 8,
@@ -211,11 +224,20 @@
     });
   }
 
-  function endNames(now) {
-    if (!data.projected_ends.length) return [];
-    const rows = data.projected_ends.map((end) => end.row);
+  // Above for truth, below for the others, and in a flat picture towards its middle.
+  function besides(now, reference) {
+    const height = reference.key === "@truth" ? "top" : "bottom";
+    if (now.axes.length === 3) return height + " center";
+    const axis = data.points[now.axes[0]];
+    const middle = (extent(axis)[0] + extent(axis)[1]) / 2;
+    return height + (axis[reference.row] > middle ? " left" : " right");
+  }
+
+  function runNames(now) {
+    if (!data.projected_labels.length) return [];
+    const rows = data.projected_labels.map((label) => label.row);
     return [trace(now, rows, {
-      mode: "text", text: data.projected_ends.map((end) => plain(end.name)), textposition: "middle right",
+      mode: "text", text: data.projected_labels.map((label) => plain(label.name)), textposition: "top center",
       textfont: { size: 12, color: "black" }, hoverinfo: "skip", hovertext: null,
       name: "names of projected runs",
     })];
@@ -224,12 +246,7 @@
   // --- layout ------------------------------------------------------------------------------
 
   function span(k) {
-    let low = Infinity;
-    let high = -Infinity;
-    for (const value of data.points[k]) {
-      if (value < low) low = value;
-      if (value > high) high = value;
-    }
+    const [low, high] = extent(data.points[k]);
     return Math.max(high - low, 1e-300);
   }
 
@@ -240,18 +257,19 @@
     });
     const made = {
       font: Object.assign({ size: 13, color: "#1b1b1b" }, uiFont),
-      margin: { l: 0, r: 0, t: 0, b: 0 },
+      margin: { l: 0, r: 0, t: 30, b: 0 },
       uirevision: now.axes.join(),
       hoverlabel: { align: "left", font: Object.assign({ size: 12 }, uiFont), bgcolor: "white", bordercolor: "#444444" },
       legend: {
         title: { text: now.column && now.column.kind === "category" ? plain(now.column.name) : "" },
-        itemsizing: "constant", x: 0.01, y: 0.99, bgcolor: "rgba(255,255,255,0.8)", groupclick: "togglegroup",
+        itemsizing: "constant", x: 1.01, y: 1, maxheight: now.column && now.column.kind === "number" ? 0.4 : 1,
+        groupclick: "togglegroup",
       },
       showlegend: true,
       hovermode: "closest",
     };
     if (now.axes.length === 2) {
-      made.margin = { l: 85, r: 20, t: 20, b: 75 };
+      made.margin = { l: 85, r: 20, t: 30, b: 75 };
       made.xaxis = axis(now.axes[0]);
       made.yaxis = axis(now.axes[1]);
       if (now.equal) made.yaxis.scaleanchor = "x";
@@ -261,12 +279,12 @@
     const longest = Math.max(...sides);
     const ratio = sides.map((side) => (now.equal ? Math.max(side / longest, 0.02) : Math.max(side / longest, 0.6)));
     const scale = 1.15 / Math.cbrt(ratio[0] * ratio[1] * ratio[2]);
-    const limit = Math.min(scale, 1.5);
+    const limit = Math.min(scale, now.equal ? 1.9 : 1.45);
     made.scene = {
       xaxis: axis(now.axes[0]), yaxis: axis(now.axes[1]), zaxis: axis(now.axes[2]),
       aspectmode: "manual",
       aspectratio: { x: ratio[0] * limit, y: ratio[1] * limit, z: ratio[2] * limit },
-      camera: { eye: { x: 1.1, y: -1.75, z: 0.75 }, center: { x: 0, y: 0, z: -0.08 } },
+      camera: { eye: { x: 1.1, y: -1.8, z: 0.8 }, center: { x: 0, y: 0, z: -0.15 } },
     };
     return made;
   }
@@ -291,10 +309,8 @@
       ? `${now.column.name} has ${now.column.categories.length} values; colours and symbols repeat after ${look.max_categories}. Hover to tell models apart.`
       : "";
     const models = numeric ? numberTraces(now) : categoryTraces(now);
-    const traces = models.concat(referenceTraces(now), endNames(now));
-    const made = layout(now);
-    if (many) made.legend.maxheight = 0.5;
-    Plotly.react(find("scatter"), traces, made, config);
+    const traces = models.concat(referenceTraces(now), runNames(now));
+    Plotly.react(find("scatter"), traces, layout(now), config);
   }
 
   // --- the spectrum ------------------------------------------------------------------------

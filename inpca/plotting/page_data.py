@@ -14,7 +14,7 @@ from inpca.plotting.table import Column, colorable, reference_name
 # More coordinates than these are not offered: nobody looks at them, and the page would be large.
 MAX_AXES = 10
 # Names of projected runs are written into the picture up to this many.
-_MAX_END_NAMES = 12
+_MAX_LABELS = 12
 _FIRST = ("architecture", "model_name", "optimizer")
 # A positive number that spans more than this factor begins with logarithmic colours.
 _LOG_SPAN = 50.0
@@ -40,7 +40,7 @@ def picture_data(
         "kind": kind[kept].tolist(),
         "lines": place[lines].tolist(),
         "projected_lines": place[later].tolist(),
-        "projected_ends": _ends(scene, place),
+        "projected_labels": _labels(scene, place),
         "references": [
             {"row": int(place[row]), "key": keys[row], "name": reference_name(keys[row])}
             for row in references
@@ -114,12 +114,14 @@ def _evenly(n_items: int, n_kept: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, n_items - 1, n_kept).round().astype(np.intp))
 
 
-def _ends(scene: Scene, place: NDArray[np.intp]) -> list[dict[str, Any]]:
-    """Last checkpoint of each projected run, where its name is written."""
-    if len(scene.projected_paths) > _MAX_END_NAMES:
+def _labels(scene: Scene, place: NDArray[np.intp]) -> list[dict[str, Any]]:
+    """Where the name of each projected run is written: in its middle, the ends are crowded."""
+    if len(scene.projected_paths) > _MAX_LABELS:
         return []
-    ends = [(run, int(place[rows[-1]])) for run, rows in scene.projected_paths]
-    return [{"name": run, "row": row} for run, row in ends if row >= 0]
+    drawn = [(run, rows[place[rows] >= 0]) for run, rows in scene.projected_paths]
+    return [
+        {"name": run, "row": int(place[rows[len(rows) // 2]])} for run, rows in drawn if len(rows)
+    ]
 
 
 def _column_data(column: Column, offered: bool, kept: NDArray[np.intp]) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _axes(embedding: EmbeddingLike, count: int) -> list[dict[str, str]]:
     signature = np.asarray(embedding.signature_)
     return [
         {
-            "label": style.axis_label(embedding, number, join="<br>").replace("< 0", "&lt; 0"),
+            "label": style.axis_label(embedding, number, join="<br>"),
             "short": f"{number} ({style.character(signature[number - 1])})",
         }
         for number in range(1, count + 1)

@@ -14,14 +14,15 @@ from inpca.errors import InputError
 
 Stress = Literal["root", "eq8", "both"]
 
-# Okabe & Ito's palette, told apart with any colour vision; black is kept for the reference models,
-# and yellow comes last because it is faint on white.
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442")
+# Okabe & Ito's palette; black is kept for the reference models, and yellow comes last because it is
+# faint on white. The order keeps the first four furthest apart for deuteranopes and protanopes
+# (simulated after Machado et al. 2009: ΔE ≥ 24; green and purple would be 6 apart).
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442")
 MARKERS = ("o", "^", "s", "v", "X", "P", "<", ">")
 LINE_STYLES = ("-", "--", "-.", ":")
-# WebGL points know only eight symbols; "diamond" and "circle-open" are kept for the references,
-# "diamond-open" for projected models.
-SYMBOLS_3D = ("circle", "square", "cross", "x", "square-open")
+# WebGL draws points as letters of a font; "cross" and "x" were seen to come out as empty boxes
+# where the font lacks them. The full "diamond" is kept for truth and for projected models.
+SYMBOLS_3D = ("circle", "square", "circle-open", "square-open", "diamond-open")
 DASHES_3D = ("solid", "dash", "dot", "dashdot")
 # Colours and symbols are cycled together; this many categories have a look of their own.
 MAX_CATEGORIES = len(COLORS) * len(SYMBOLS_3D)
@@ -132,13 +133,13 @@ def percent(share: float) -> str:
     """A share in percent; "100 %" only if it is.
 
     >>> percent(0.761), percent(0.0123), percent(0.9996), percent(1.0)
-    ('76 %', '1.2 %', '> 99.9 %', '100 %')
+    ('76 %', '1.2 %', 'over 99.9 %', '100 %')
     """
     value = 100 * float(share)
     if value >= 100 - 1e-9:
         return "100 %"
     if value > 99.9:
-        return "> 99.9 %"
+        return "over 99.9 %"
     if 0 < value < 0.1:
-        return "< 0.1 %"
+        return "under 0.1 %"
     return f"{value:.1f} %" if value < 1.95 or value >= 99 else f"{value:.0f} %"
