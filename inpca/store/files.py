@@ -1,5 +1,6 @@
 """Files of a store: read so that what is missing or damaged is named, locked, swept."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from inpca import durable
-from inpca.errors import DamagedStoreError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store.layout import Array, CorruptChunk, decode
 
 PARTIAL = ".partial"
@@ -70,11 +71,8 @@ def take(lock: FileLock) -> bool:
 
 def partials(folder: Path) -> Iterator[Path]:
     """What killed writers left behind: files and folders named ``*.partial``, at any depth."""
-    for entry in sorted(folder.iterdir()):
-        if entry.name.endswith(PARTIAL):
-            yield entry
-        elif entry.is_dir():
-            yield from partials(entry)
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *files) if name.endswith(PARTIAL))
 
 
 def sweep(folder: Path) -> None:
@@ -101,5 +99,11 @@ def partial_sibling(path: Path) -> Path:
 
 def publish_folder(partial: Path, path: Path) -> None:
     """Rename the finished folder `partial` to `path` so that it survives a crash."""
-    os.rename(partial, path)
+    try:
+        os.rename(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        remove(partial)
+        raise InputError(f"`path` {path} was made by another process meanwhile; open it.") from None
     durable.sync_folder(path.parent)

@@ -107,7 +107,7 @@ def to_json(document: Mapping[str, Any], name: str = "attrs") -> bytes:
         If it holds what JSON cannot: objects, NaN, infinity.
     """
     try:
-        return json.dumps(document, allow_nan=False, default=_plain, indent=1).encode()
+        return json.dumps(document, allow_nan=False, default=_plain).encode()
     except (TypeError, ValueError) as error:
         raise InputError(
             f"`{name}` must hold finite numbers, text, truth values, None, lists and mappings of "

@@ -63,7 +63,8 @@ def _sentinel(values: set[str]) -> str:
 def _plain_dtype(column: "pd.Series[Any]") -> np.dtype[Any]:
     """NumPy's type of a column without missing values, pandas' nullable types included."""
     dtype: Any = column.dtype
-    return np.dtype(getattr(dtype, "numpy_dtype", dtype))
+    plain: np.dtype[Any] = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+    return plain
 
 
 def _as_json(name: str, column: "pd.Series[Any]", missing: Sequence[bool] | Any) -> list[str]:

@@ -1,0 +1,357 @@
+"""TiledMatrix: a symmetric matrix on disk as upper-triangle tiles.
+
+A tile is one file: T² raw float32 and their CRC-32C, the part beyond the matrix padded with NaN.
+So a finished tile has exactly T²·4 + 4 bytes, and one listing of the folder tells what is missing.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import DTypeLike, NDArray
+
+from inpca import durable
+from inpca.errors import DamagedStoreError, InputError, ResourceError
+from inpca.progress import Report
+from inpca.store import layout, schema
+from inpca.store.files import (
+    Damage,
+    damaged,
+    file_lock,
+    partial_sibling,
+    publish_folder,
+    read_chunk,
+    remove,
+    sweep,
+    take,
+)
+from inpca.store.group import METADATA, check_members, parse_root, read_group, write_group
+from inpca.store.layout import CorruptChunk, Document
+from inpca.store.run import contiguous
+from inpca.store.table import table_from_members, table_members
+from inpca.tiling import Tile, TileGrid
+
+PathLike = str | os.PathLike[str]
+_FLOAT = np.dtype(np.float32)
+_CURE = "remove it and compute it again (pairwise_distances(…, repair=True))"
+
+
+class TiledMatrix:
+    """A symmetric (n_models, n_models) float32 matrix on disk, in tiles (i, j) with i ≤ j.
+
+    Made by `TiledMatrix.create` or `TiledMatrix.open`. Reading tiles is safe from several threads,
+    as is writing different tiles; one process writes at a time (`lock`).
+
+    Attributes
+    ----------
+    path : the folder
+    shape : (n_models, n_models)
+    dtype : float32
+    grid : its `TileGrid`
+    fingerprint : identity of the input it is computed from
+    attrs : what else was recorded with it (`update_attrs`)
+    """
+
+    dtype = _FLOAT
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        attributes, documents = self._read_root()
+        header = schema.check_header(attributes, "matrix", self.path)
+        try:
+            self.fingerprint: str = header["fingerprint"]
+            document = documents["distance"]
+            self.grid = TileGrid(int(document["shape"][0]), int(header["tile_size"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(self.path / METADATA, f"is incomplete ({error!r})", _REMAKE) from error
+        if document != _document(self.grid):
+            raise damaged(self.path / METADATA, "is not laid out as inpca writes it", _REMAKE)
+        self.shape = (self.grid.n_models, self.grid.n_models)
+        self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
+        self._has_models = any(name.startswith("models/") for name in documents)
+
+    @classmethod
+    def create(
+        cls,
+        path: PathLike,
+        *,
+        n_models: int,
+        tile_size: int,
+        fingerprint: str,
+        models: pd.DataFrame | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> "TiledMatrix":
+        """Make an empty matrix.
+
+        Parameters
+        ----------
+        path : folder to make, by habit ``*.zarr``
+        n_models, tile_size : sizes of the matrix and of a tile
+        fingerprint : identity of the input
+        models : models table, one row per row of the matrix, frozen with it
+        attrs : anything JSON can hold
+        overwrite : delete a matrix that is there
+
+        Raises
+        ------
+        InputError
+            If the path exists (without `overwrite`) or is something else than a matrix of ours.
+        """
+        path, grid = Path(path), TileGrid(n_models, tile_size)
+        if models is not None and len(models) != n_models:
+            raise InputError(f"`models` must have {n_models:,} rows, not {len(models):,}.")
+        if path.exists():
+            _make_way(cls, path, overwrite)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = schema.header("matrix", fingerprint=fingerprint, tile_size=tile_size)
+        members = {} if models is None else table_members(models)
+        tree = {f"models/{name}": member for name, member in members.items()}
+        if models is not None:
+            tree["model"] = members["model"]
+        partial = partial_sibling(path)
+        attributes = {**(attrs or {}), "inpca": header}
+        write_group(partial, tree, attributes, documents={"distance": _document(grid)})
+        publish_folder(partial, path)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: PathLike) -> "TiledMatrix":
+        """Open an existing matrix.
+
+        Raises
+        ------
+        InputError
+            If there is none at `path`, or it was made by a newer version.
+        DamagedStoreError
+            If its metadata cannot be read.
+        """
+        return cls(path)
+
+    def __repr__(self) -> str:
+        n, t = self.grid.n_models, self.grid.tile_size
+        return f"<TiledMatrix {str(self.path)!r}, {n:,} × {n:,}, tiles of {t:,}>"
+
+    def __len__(self) -> int:
+        return self.grid.n_models
+
+    def _read_root(self) -> tuple[dict[str, Any], dict[str, Document]]:
+        try:
+            content = (self.path / METADATA).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise InputError(
+                f"`path` must be a matrix made by inpca; {self.path} is none."
+            ) from None
+        return parse_root(content, self.path)
+
+    @property
+    def models(self) -> pd.DataFrame | None:
+        """The models table frozen with the matrix, or None."""
+        if not self._has_models:
+            return None
+        return table_from_members(read_group(self.path, "models/")[1])
+
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of a finished tile's file."""
+        return self.grid.tile_size**2 * _FLOAT.itemsize + layout.CRC_BYTES
+
+    # -- what is there ----------------------------------------------------------------------------
+
+    def missing(self) -> list[Tile]:
+        """Tiles that are absent or of the wrong size, by one listing of the folder."""
+        with os.scandir(self.path / "distance") as entries:
+            sizes = {one.name: one.stat().st_size for one in entries if one.name.startswith("c.")}
+        whole = self.tile_bytes
+        return [tile for tile in self.grid.tiles() if sizes.get(_key(tile)) != whole]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile is there."""
+        return not self.missing()
+
+    # -- tiles ------------------------------------------------------------------------------------
+
+    def read_tile(self, tile: Tile) -> NDArray[np.float32]:
+        """Tile (i, j), i ≤ j, trimmed to the matrix; not writeable.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it is absent, truncated, or does not match its checksum.
+        """
+        rows, columns = self.grid.shape(self._check_tile(tile))
+        try:
+            values = read_chunk(self._file(tile), _FLOAT, (self.grid.tile_size,) * 2)
+        except CorruptChunk as error:
+            raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
+        return values[:rows, :columns]
+
+    def write_tile(self, tile: Tile, values: NDArray[np.floating]) -> None:
+        """Write tile (i, j) durably: afterwards it is there, whole, whatever happens.
+
+        Raises
+        ------
+        InputError
+            For values of another shape than the tile's, or NaN among them.
+        """
+        expected = self.grid.shape(self._check_tile(tile))
+        if values.shape != expected:
+            raise InputError(
+                f"`values` of tile {tile} must have shape {expected}, not {values.shape}."
+            )
+        if np.isnan(values).any():
+            raise InputError(f"`values` of tile {tile} must not hold NaN, which means 'absent'.")
+        padded = np.full((self.grid.tile_size,) * 2, np.nan, _FLOAT)
+        padded[: expected[0], : expected[1]] = values
+        durable.write_bytes(self._file(tile), layout.encode(padded))
+
+    def remove_tile(self, tile: Tile) -> None:
+        """Remove a tile, damaged or not, so that it counts as missing."""
+        self._file(self._check_tile(tile)).unlink(missing_ok=True)
+        durable.sync_folder(self.path / "distance")
+
+    def _check_tile(self, tile: Tile) -> Tile:
+        i, j = tile
+        if not 0 <= i <= j < self.grid.n_bands:
+            raise InputError(
+                f"`tile` must be (i, j) with 0 ≤ i ≤ j < {self.grid.n_bands}, not {tile}."
+            )
+        return tile
+
+    def _file(self, tile: Tile) -> Path:
+        return self.path / "distance" / _key(tile)
+
+    # -- the matrix as numbers --------------------------------------------------------------------
+
+    def rows(self, part: slice) -> NDArray[np.float32]:
+        """Rows `part` of the full matrix, shape (k, n_models); k·n_models·4 bytes."""
+        start, stop = contiguous(part, self.grid.n_models, "part")
+        out = np.empty((stop - start, self.grid.n_models), _FLOAT)
+        size = self.grid.tile_size
+        for band in range(start // size, -(-stop // size)):
+            for other in range(self.grid.n_bands):
+                self._copy_band(band, other, start, stop, out)
+        return out
+
+    def _copy_band(
+        self, band: int, other: int, start: int, stop: int, out: NDArray[np.float32]
+    ) -> None:
+        rows, columns = self.grid.band(band), self.grid.band(other)
+        low, high = max(start, rows.start), min(stop, rows.stop)
+        upper = band <= other
+        values = self.read_tile((band, other)) if upper else self.read_tile((other, band)).T
+        out[low - start : high - start, columns] = values[low - rows.start : high - rows.start]
+
+    def to_array(self) -> NDArray[np.float32]:
+        """The full matrix, shape (n_models, n_models), each tile read once; n_models²·4 bytes."""
+        out = np.empty(self.shape, _FLOAT)
+        for i, j in self.grid.tiles():
+            values = self.read_tile((i, j))
+            out[self.grid.band(i), self.grid.band(j)] = values
+            out[self.grid.band(j), self.grid.band(i)] = values.T
+        return out
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("A TiledMatrix lies on disk: an array of it is always a copy.")
+        return self.to_array().astype(dtype or _FLOAT, copy=False)
+
+    # -- upkeep -----------------------------------------------------------------------------------
+
+    def verify(self, report: Report | None = None) -> list[Damage]:
+        """Read every file; what is absent, truncated, changed or NaN, by key, with the cure.
+
+        Parameters
+        ----------
+        report : called as ``report(done, total, key)`` with tiles as unit
+        """
+        found = check_members(self.path, skip=("distance",))
+        for done, tile in enumerate(self.grid.tiles(), start=1):
+            key = f"distance/{_key(tile)}"
+            reason = self._reason(tile)
+            if reason is not None:
+                found.append(Damage(key, f"(tile {tile}) {reason}; {_CURE}"))
+            if report is not None:
+                report(done, self.grid.n_tiles, key)
+        return found
+
+    def _reason(self, tile: Tile) -> str | None:
+        """What is wrong with a tile; None if nothing is."""
+        rows, columns = self.grid.shape(tile)
+        try:
+            values = read_chunk(self._file(tile), _FLOAT, (self.grid.tile_size,) * 2)
+        except CorruptChunk as error:
+            return str(error)
+        return "holds NaN" if np.isnan(values[:rows, :columns]).any() else None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the matrix for writing; leftovers of a killed writer are removed.
+
+        Raises
+        ------
+        ResourceError
+            If another process or thread holds it.
+        """
+        with _held(self.path):
+            sweep(self.path)
+            yield
+
+    def update_attrs(self, attrs: Mapping[str, Any]) -> None:
+        """Add to `attrs`, durably; only while holding `lock`, if others may write."""
+        if "inpca" in attrs:
+            raise InputError("`attrs` must not have the key 'inpca', which the store uses itself.")
+        content = (self.path / METADATA).read_bytes()
+        attributes, documents = parse_root(content, self.path)
+        attributes |= attrs
+        root = layout.group_document(attributes, documents)
+        durable.write_bytes(self.path / METADATA, layout.to_json(root))
+        self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
+
+
+_REMAKE = "remove the matrix and compute it again"
+
+
+def _make_way(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
+    """Delete the matrix at `path`, or refuse; never anything that is not a matrix."""
+    if not overwrite:
+        raise InputError(f"`path` {path} exists already; open it, or pass overwrite=True.")
+    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
+        cls.open(path)
+    with _held(path):
+        (path / METADATA).unlink()
+        remove(path)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold the lock of the matrix at `path`: beside it, so that it outlives an overwrite."""
+    lock = file_lock(path.with_name(f"{path.name}.lock"))
+    if not take(lock):
+        raise ResourceError(
+            f"{path} is being written by another process; wait for it, or give another `out`."
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _key(tile: Tile) -> str:
+    return f"c.{tile[0]}.{tile[1]}"
+
+
+def _document(grid: TileGrid) -> Document:
+    column = schema.MATRIX["distance"]
+    return layout.array_document(
+        (grid.n_models, grid.n_models),
+        _FLOAT,
+        column.dims,
+        (grid.tile_size, grid.tile_size),
+        attributes=column.attributes,
+    )
