@@ -19,10 +19,9 @@ from inpca.errors import InputError
 from inpca.progress import ProgressArgument, reporting
 
 if TYPE_CHECKING:
+    from collectors.zoo.training import Training
     from inpca.embedding.inpca import InPCA
     from inpca.store.ensemble import Ensemble
-
-    from collectors.zoo.training import Training
 
 STRESS_RANKS = (1, 3, 10)
 
@@ -111,13 +110,14 @@ def run_demo(
     InputError
         If `output` holds a demonstration with other settings, or another file or folder.
     """
-    from collectors.zoo.sweep import train_all
+    from collectors.zoo.sweep import missing_trainings, train_all
     from inpca import open_ensemble
 
     demo = Demo(Path(output))
     _claim(demo, settings, restart)
-    if train_all(settings.trainings, demo.ensemble, workers=workers, progress=progress):
+    if demo.ensemble.exists() and missing_trainings(settings.trainings, demo.ensemble):
         _forget_results(demo)
+    train_all(settings.trainings, demo.ensemble, workers=workers, progress=progress)
     everything = open_ensemble(demo.ensemble)
     models = everything.select(f"seed < {settings.seeds}").with_references()
     held_out = everything.select(f"seed >= {settings.seeds}")
@@ -171,7 +171,7 @@ def _remove(demo: Demo) -> None:
 
 
 def _forget_results(demo: Demo) -> None:
-    """Remove what was computed from runs that have been trained anew."""
+    """Remove what was computed from runs that are about to be trained anew."""
     from inpca import open_ensemble
 
     ensemble = open_ensemble(demo.ensemble)

@@ -88,10 +88,11 @@ def open_archive(
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     if path.suffix == ".npy":
-        arrays = {names["predictions"]: _load(path, mmap_mode="r")}
+        arrays = {names["predictions"]: _load(path, path, mmap_mode="r")}
         yield _archived(path, {sample_set: ""}, arrays, names)
     elif path.suffix == ".npz":
-        with _load(path) as arrays:
+        # The file is opened here: np.load leaves its own handle open where it fails.
+        with open(path, "rb") as file, _load(path, file) as arrays:
             with _reading(path):
                 archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
             yield archive
@@ -190,9 +191,9 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
-def _load(path: Path, mmap_mode: Any = None) -> Any:
+def _load(path: Path, source: Any, mmap_mode: Any = None) -> Any:
     with _reading(path):
-        loaded = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     if path.suffix == ".npz" and not hasattr(loaded, "files"):
         raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
     return loaded
@@ -224,4 +225,4 @@ def _datasets(file: Any) -> dict[str, Any]:
 def read_labels(path: Path) -> NDArray[np.int64]:
     if not path.is_file() or path.suffix != ".npy":
         raise InputError(f"`labels` must be a .npy file, not {path}.")
-    return as_labels(_load(path), str(path))
+    return as_labels(_load(path, path), str(path))

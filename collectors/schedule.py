@@ -90,6 +90,7 @@ def geometric_steps(n_checkpoints: int, last_step: int) -> list[int]:
             f"{n_checkpoints}; record fewer, or train for longer."
         )
     steps = np.rint(np.geomspace(1, last_step, n_checkpoints - 1)).astype(int)
+    steps[-1] = last_step  # of one step, geomspace gives the first and not the last
     # Rounding makes the first few coincide; push each at least one past the one before it.
     for index in range(1, len(steps)):
         steps[index] = max(steps[index], steps[index - 1] + 1)

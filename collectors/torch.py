@@ -285,7 +285,7 @@ def _check_fixed_order(name: str, loader: Any) -> None:
             f"The loader of sample set {name!r} drops the last {len(loader.sampler)} % "
             f"{loader.batch_size} samples; make it with drop_last=False."
         )
-    if iter(loader) is loader:
+    if isinstance(loader, Iterator):
         raise InputError(
             f"`sample_sets[{name!r}]` is an iterator, which can be read only once; pass a loader."
         )

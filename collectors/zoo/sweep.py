@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
 
-import torch
 from joblib import cpu_count
 
 from collectors.zoo.training import Training, train
@@ -86,25 +85,15 @@ def _train_each(
 ) -> Iterator[str]:
     if workers == 1 or len(trainings) < 2:
         for training in trainings:
-            yield _train_one(training, ensemble)
+            yield train(training, ensemble, restart=True)
         return
     # Spawned, not forked: a fork copies torch's locks but not the threads that would open them.
     pool = ProcessPoolExecutor(
         min(workers, len(trainings)), mp_context=multiprocessing.get_context("spawn")
     )
     try:
-        futures = [pool.submit(_train_one, training, ensemble) for training in trainings]
+        futures = [pool.submit(train, training, ensemble, restart=True) for training in trainings]
         for future in as_completed(futures):
             yield future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _train_one(training: Training, ensemble: str | os.PathLike[str]) -> str:
-    """Train on one thread: networks this small lose more than they gain by a second."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(training, ensemble, restart=True)
-    finally:
-        torch.set_num_threads(threads)

@@ -1,6 +1,8 @@
 """Train one small network on the digits and record it: one run of an ensemble."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,29 +66,43 @@ def train(training: Training, ensemble: str | os.PathLike[str], *, restart: bool
 
     The same `training` gives the same predictions, bit for bit, on the same machine.
     """
-    torch.manual_seed(training.seed)
-    data = {name: TensorDataset(*map(torch.from_numpy, split)) for name, split in digits().items()}
-    shuffled = DataLoader(data["train"], batch_size=training.batch_size, shuffle=True)
+    with _one_thread():
+        torch.manual_seed(training.seed)
+        data = {name: TensorDataset(*map(torch.from_numpy, s)) for name, s in digits().items()}
+        shuffled = DataLoader(data["train"], batch_size=training.batch_size, shuffle=True)
+        recorder = Recorder(
+            ensemble,
+            training.run,
+            training.config,
+            sample_sets={name: DataLoader(d, _EVALUATION_BATCH) for name, d in data.items()},
+            schedule=geometric_steps(training.n_checkpoints, training.epochs * len(shuffled)),
+            restart=restart,
+        )
+        with recorder:
+            _fit(training, shuffled, recorder)
+    return training.run
+
+
+def _fit(training: Training, batches: DataLoader[Any], recorder: Recorder) -> None:
     model = ARCHITECTURES[training.architecture]()
     optimizer = make_optimizer(training.optimizer, model, training.lr)
-    steps = geometric_steps(training.n_checkpoints, training.epochs * len(shuffled))
-    recorder = Recorder(
-        ensemble,
-        training.run,
-        training.config,
-        sample_sets={name: DataLoader(d, _EVALUATION_BATCH) for name, d in data.items()},
-        schedule=steps,
-        restart=restart,
-    )
-    with recorder:
-        step = 0
-        recorder.step(model, step=0, epoch=0)
-        for _ in range(training.epochs):
-            model.train()
-            for x, y in shuffled:
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(model(x), y).backward()
-                optimizer.step()
-                step += 1
-                recorder.step(model, step=step, epoch=step / len(shuffled))
-    return training.run
+    step = 0
+    recorder.step(model, step=0, epoch=0)
+    for _ in range(training.epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            step += 1
+            recorder.step(model, step=step, epoch=step / len(batches))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Networks this small lose more than they gain by a second thread, and sums change order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

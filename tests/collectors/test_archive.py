@@ -1,0 +1,257 @@
+"""Import of files: what goes in comes out, what is wrong is named and writes nothing."""
+
+import h5py
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import inpca
+from collectors.archive import import_arrays, plain_value, register
+from inpca import InputError
+
+K, N, C = 3, 12, 4
+
+
+@pytest.fixture
+def probs():
+    return np.random.default_rng(0).dirichlet(np.ones(C), size=(K, N))
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(1).integers(0, C, N)
+
+
+def write(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    return path
+
+
+def log_probs(path, run, sample_set="train"):
+    run = inpca.open_ensemble(path).run(run)
+    return np.stack([run.log_probs(sample_set, k) for k in range(run.n_checkpoints)])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+def test_import__what_a_file_holds_comes_out_of_the_ensemble(tmp_path, probs, labels, suffix):
+    arrays = {"predictions": probs, "labels": labels, "step": [0, 5, 9], "epoch": [0, 0.5, 1]}
+    file = write(tmp_path / f"resnet{suffix}", arrays)
+    assert import_arrays(file, tmp_path / "e", config={"lr": 0.1}) == ["resnet"]
+    ensemble = inpca.open_ensemble(tmp_path / "e")
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "resnet"), np.log(probs), atol=1e-5)
+    np.testing.assert_array_equal(ensemble.sample_sets["train"].labels, labels)
+    table = ensemble.models
+    assert table["step"].tolist() == [0, 5, 9]
+    assert table["epoch"].tolist() == [0, 0.5, 1]
+    assert set(table["lr"]) == {0.1}
+    expected = -np.log(probs[1, np.arange(N), labels]).mean()
+    assert table["train_loss"].iloc[1] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_import__several_sample_sets_lie_in_groups(tmp_path, probs, labels, suffix):
+    arrays = {"train/predictions": probs, "train/labels": labels}
+    arrays |= {"test/predictions": probs[:, :5], "test/labels": labels[:5]}
+    import_arrays(write(tmp_path / f"a{suffix}", arrays), tmp_path / "e")
+    assert set(inpca.open_ensemble(tmp_path / "e").sample_sets) == {"train", "test"}
+    found = log_probs(tmp_path / "e", "a", "test")
+    np.testing.assert_allclose(found, np.log(probs[:, :5]), atol=1e-5)
+
+
+def test_import__npy_takes_its_labels_from_a_file_or_from_the_ensemble(tmp_path, probs, labels):
+    np.save(tmp_path / "a.npy", probs)
+    np.save(tmp_path / "b.npy", probs[0])
+    np.save(tmp_path / "y.npy", labels)
+    with pytest.raises(InputError, match=r"no labels of sample set 'train'.*--labels"):
+        import_arrays(tmp_path / "a.npy", tmp_path / "e")
+    import_arrays(tmp_path / "a.npy", tmp_path / "e", labels=tmp_path / "y.npy")
+    import_arrays(tmp_path / "b.npy", tmp_path / "e", run="first")
+    table = inpca.open_ensemble(tmp_path / "e").models
+    assert table.index.tolist() == ["a/0", "a/1", "a/2", "first/0"]
+    assert table["step"].tolist() == [0, 1, 2, 0]
+    assert table["epoch"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "convert"),
+    [("logits", lambda p: np.log(p) + 3), ("log_probs", np.log), ("sqrt_probs", np.sqrt)],
+)
+def test_import__takes_every_kind(tmp_path, probs, labels, kind, convert):
+    file = write(tmp_path / "a.npz", {"predictions": convert(probs), "labels": labels})
+    import_arrays(file, tmp_path / "e", kind=kind)
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "a"), np.log(probs), atol=1e-5)
+
+
+def test_import__reads_files_that_use_other_words(tmp_path, probs, labels):
+    file = write(tmp_path / "a.npz", {"yh": probs, "y": labels, "t": [1, 2, 3]})
+    names = {"predictions": "yh", "labels": "y", "step": "t"}
+    import_arrays(file, tmp_path / "e", names=names)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [1, 2, 3]
+    with pytest.raises(InputError, match=r"no array 'predictions' .* it holds t, y, yh"):
+        import_arrays(file, tmp_path / "e", run="b")
+
+
+# -- what is wrong --
+
+
+def bad_files():
+    random = np.random.default_rng(0)
+    p = random.dirichlet(np.ones(C), size=(K, N))
+    y = random.integers(0, C, N)
+    nan = p.copy()
+    nan[2, 4] = np.nan
+    good = {"predictions": p, "labels": y}
+    return {
+        "nan": (good | {"predictions": nan}, r"train, checkpoint 2` has NaN .* sample 4"),
+        "sum": (good | {"predictions": p * 2}, "do not sum to 1"),
+        "negative": (good | {"predictions": -p}, "negative probabilities"),
+        "flat": (good | {"predictions": p[0, 0]}, r"must have shape \(checkpoint, sample, class\)"),
+        "text": (good | {"predictions": np.full((K, N, C), b"p")}, "must hold real numbers"),
+        "labels": (good | {"labels": y / 2 + 0.3}, "must be the class 0, 1, … of each sample"),
+        "length": (good | {"labels": y[:-1]}, r"12 samples × 4 classes .* has 11 × 4"),
+        "range": (good | {"labels": y + C}, "must hold classes 0 … 3"),
+        "step": (good | {"step": [0.5, 1, 2]}, "must be whole numbers"),
+        "epoch": (good | {"epoch": [0, 1]}, "must be 3 finite numbers"),
+        "none": ({"labels": y}, "no array 'predictions'"),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("case", list(bad_files()))
+def test_import__a_wrong_file_is_named_and_nothing_is_written(tmp_path, case, suffix):
+    arrays, message = bad_files()[case]
+    file = write(tmp_path / f"bad{suffix}", arrays)
+    with pytest.raises(InputError, match=message):
+        import_arrays(file, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5"])
+@pytest.mark.parametrize("content", [b"", b"no such format", "half"])
+def test_import__a_file_that_is_cut_off_or_something_else_is_named(
+    tmp_path, probs, labels, suffix, content
+):
+    file = tmp_path / f"bad{suffix}"
+    if content == "half":
+        write(tmp_path / "good.npz", {"predictions": probs, "labels": labels})
+        write(tmp_path / "good.h5", {"predictions": probs, "labels": labels})
+        np.save(tmp_path / "good.npy", probs)
+        whole = (tmp_path / f"good{suffix}").read_bytes()
+        content = whole[: len(whole) // 2]
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"bad{suffix} cannot be read as {suffix}"):
+        import_arrays(file, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_import__damaged_bytes_inside_an_npz_are_named(tmp_path, probs, labels):
+    file = write(tmp_path / "bad.npz", {"predictions": probs, "labels": labels})
+    content = bytearray(file.read_bytes())
+    content[400] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.npz cannot be read"):
+        import_arrays(file, tmp_path / "e")
+
+
+def test_import__a_bad_second_file_writes_nothing_of_the_first(tmp_path, probs, labels):
+    write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
+    write(tmp_path / "b.npz", {"predictions": probs[:, ::-1], "labels": labels[::-1]})
+    with pytest.raises(InputError, match=r"labels of set 'train' in .*b\.npz are not those"):
+        import_arrays([tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_import__refuses_what_does_not_fit_the_ensemble(tmp_path, probs, labels):
+    good = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
+    import_arrays(good, tmp_path / "e")
+    short = write(tmp_path / "short.npz", {"predictions": probs[:, :5]})
+    with pytest.raises(InputError, match=r"5 samples × 4 classes .* ensemble has 12 × 4"):
+        import_arrays(short, tmp_path / "e")
+    with pytest.raises(InputError, match=r"predictions for sample set 'valid'.*has train"):
+        import_arrays(good, tmp_path / "e", run="b", sample_set="valid")
+    with pytest.raises(InputError, match=r"Run 'a' exists already.*--restart"):
+        import_arrays(good, tmp_path / "e")
+    assert inpca.open_ensemble(tmp_path / "e").runs == ["a"]
+    assert import_arrays(good, tmp_path / "e", restart=True) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "odds"}, "`kind` must be one of"),
+        ({"names": {"probs": "p"}}, "`names` may rename predictions, labels, step, epoch"),
+        ({"run": "a/b"}, "`run_id` must be"),
+        ({"config": {"step": 1}}, "must not have the key 'step'"),
+        ({"labels": "y.txt"}, r"`labels` must be a \.npy file"),
+    ],
+)
+def test_import__refuses_wrong_arguments_before_it_writes(
+    tmp_path, probs, labels, options, message
+):
+    file = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
+    with pytest.raises(InputError, match=message):
+        import_arrays(file, tmp_path / "e", **options)
+    assert not (tmp_path / "e").exists()
+
+
+def test_import__refuses_missing_and_unknown_files(tmp_path):
+    with pytest.raises(InputError, match="There is no file"):
+        import_arrays(tmp_path / "a.npz", tmp_path / "e")
+    (tmp_path / "a.txt").write_text("1 2")
+    with pytest.raises(InputError, match=r"must end in \.npz, \.npy, \.h5 or \.hdf5"):
+        import_arrays(tmp_path / "a.txt", tmp_path / "e")
+    with pytest.raises(InputError, match="at least one file"):
+        import_arrays([], tmp_path / "e")
+
+
+def test_import__refuses_two_files_for_one_run(tmp_path):
+    with pytest.raises(InputError, match="would become one run"):
+        import_arrays([tmp_path / "a.npz", tmp_path / "b" / "a.npz"], tmp_path / "e")
+    with pytest.raises(InputError, match="`run` names one run but there are 2 files"):
+        import_arrays([tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "e", run="c")
+
+
+# -- the verb --
+
+
+@pytest.fixture
+def app():
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    return app
+
+
+def test_verb__imports_files_and_prints_their_runs(tmp_path, probs, labels, app):
+    files = [
+        str(write(tmp_path / f"{run}.npz", {"yh": probs, "labels": labels})) for run in ("a", "b")
+    ]
+    words = ["import", *files, str(tmp_path / "e"), "--name", "predictions=yh", "-s", "test"]
+    result = CliRunner().invoke(app, [*words, "-c", "lr=0.1", "-c", "optimizer=sgd", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["a", "b"]
+    table = inpca.open_ensemble(tmp_path / "e").models
+    assert len(table) == 6
+    assert table[["lr", "optimizer"]].iloc[0].tolist() == [0.1, "sgd"]
+
+
+def test_verb__a_wrong_word_is_bad_input(tmp_path, probs, labels, app):
+    file = str(write(tmp_path / "a.npz", {"predictions": probs, "labels": labels}))
+    result = CliRunner().invoke(app, ["import", file, str(tmp_path / "e"), "-c", "lr"])
+    assert isinstance(result.exception, InputError)
+    assert result.exception.exit_code == 3
+    assert "`--config` takes key=value, not 'lr'" in str(result.exception)
+    assert not (tmp_path / "e").exists()
+
+
+def test_plain_value__reads_what_people_write():
+    words = ["true", "False", "3", "0.1", "1e-3", "sgd", "0x10", ""]
+    assert [plain_value(word) for word in words] == [
+        True, False, 3, 0.1, 1e-3, "sgd", "0x10", "",
+    ]  # fmt: skip

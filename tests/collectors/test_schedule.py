@@ -1,0 +1,70 @@
+"""Schedules: which steps are recorded."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collectors.schedule import as_schedule, every, geometric_steps, paper_steps
+from inpca import InputError
+
+
+@pytest.mark.parametrize(("batch_size", "count"), [(200, 67), (500, 62), (1000, 67), (128, 67)])
+def test_paper_steps__records_about_seventy_checkpoints_of_cifar(batch_size, count):
+    batches = -(-50_000 // batch_size)
+    assert len(paper_steps(batches, epochs=200)) == count
+
+
+def test_paper_steps__follows_the_rule_epoch_by_epoch():
+    batches = 100
+    steps = paper_steps(batches, epochs=200)
+    assert steps[:6] == [0, 1, 26, 51, 76, 101]
+    assert [s for s in steps if s <= 5 * batches][-1] == 4 * batches + 76
+    ends = [s // batches - 1 for s in steps if s > 5 * batches]
+    assert ends == [*range(5, 26), *range(28, 66, 4), *range(75, 200, 15), 199]
+
+
+@given(batches=st.integers(1, 500), epochs=st.integers(1, 300))
+def test_paper_steps__begins_untrained_ends_trained_and_never_repeats(batches, epochs):
+    steps = paper_steps(batches, epochs)
+    assert steps[0] == 0
+    assert steps[-1] == batches * epochs
+    assert steps == sorted(set(steps))
+
+
+@given(last=st.integers(1, 5000), data=st.data())
+def test_geometric_steps__are_distinct_and_reach_the_end(last, data):
+    n = data.draw(st.integers(2, min(last + 1, 60)))
+    steps = geometric_steps(n, last)
+    assert len(steps) == n
+    assert steps[0] == 0
+    assert steps[-1] == last
+    assert steps == sorted(set(steps))
+
+
+def test_geometric_steps__refuses_more_checkpoints_than_steps():
+    with pytest.raises(InputError, match="`n_checkpoints` must be between 2 and last_step"):
+        geometric_steps(12, 10)
+
+
+def test_as_schedule__takes_steps_callables_and_the_paper():
+    assert [s for s in range(7) if as_schedule([0, 5])(s, 0)] == [0, 5]
+    assert [s for s in range(7) if as_schedule(every(3))(s, 0)] == [0, 3, 6]
+    assert as_schedule(lambda step, epoch: epoch == 2)(9, 2)
+    paper = as_schedule("paper", batches_per_epoch=8, epochs=3)
+    assert [s for s in range(30) if paper(s, 0)] == paper_steps(8, 3)
+
+
+def test_as_schedule__paper_without_the_length_says_what_to_pass():
+    with pytest.raises(InputError, match=r"`batches_per_epoch` and `epochs`.*pass both"):
+        as_schedule("paper", epochs=200)
+
+
+@pytest.mark.parametrize("wrong", ["papers", 3])
+def test_as_schedule__refuses_what_is_no_schedule(wrong):
+    with pytest.raises(InputError, match="`schedule` must be 'paper', a callable"):
+        as_schedule(wrong)
+
+
+def test_every__refuses_zero():
+    with pytest.raises(InputError, match="`n` must be at least 1, not 0"):
+        every(0)

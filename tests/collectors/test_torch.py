@@ -1,0 +1,424 @@
+"""collectors.torch.Recorder: what it stores, what it refuses, what it leaves untouched."""
+
+import multiprocessing
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
+
+import inpca
+from collectors.schedule import every
+from collectors.torch import Recorder, evaluating
+from inpca import InputError
+
+N, D, C = 24, 5, 3
+
+
+def data(seed=0, n=N):
+    random_state = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, D, generator=random_state)
+    y = torch.randint(0, C, (n,), generator=random_state)
+    return TensorDataset(x, y)
+
+
+def loader(dataset=None, **options):
+    return DataLoader(dataset or data(), batch_size=7, **options)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(D, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, C))
+
+
+def recorder(path, run="a", **options):
+    settings = {"sample_sets": {"train": loader()}, "schedule": every(1), "config": {"lr": 0.1}}
+    return Recorder(path, run, **settings | options)
+
+
+def stored(path, run="a", checkpoint=0, sample_set="train"):
+    return inpca.open_ensemble(path).run(run).log_probs(sample_set, checkpoint)
+
+
+def test_recorder__stores_log_softmax_loss_and_error_of_every_set(tmp_path):
+    model, test = network(), data(seed=1, n=10)
+    sets = {"train": loader(), "test": loader(test)}
+    with recorder(tmp_path / "e", sample_sets=sets) as rec:
+        assert rec.step(model, step=0, epoch=0)
+        assert rec.step(model, step=1, epoch=0.5)
+    ensemble = inpca.open_ensemble(tmp_path / "e")
+    assert ensemble.n_classes == C
+    assert ensemble.runs == ["a"]
+    model.eval()
+    with torch.no_grad():
+        expected = model(test.tensors[0]).log_softmax(1).numpy()
+    np.testing.assert_allclose(stored(tmp_path / "e", sample_set="test"), expected, atol=1e-6)
+    row = ensemble.models.loc["a/1"]
+    labels = test.tensors[1].numpy()
+    assert row["test_loss"] == pytest.approx(-expected[np.arange(10), labels].mean(), abs=1e-6)
+    assert row["test_error"] == pytest.approx((expected.argmax(1) != labels).mean())
+    assert (row["step"], row["epoch"], row["lr"]) == (1, 0.5, 0.1)
+
+
+def test_step__records_when_the_schedule_says_so_and_tells(tmp_path):
+    model = network()
+    with recorder(tmp_path / "e", schedule=every(2)) as rec:
+        assert [rec.step(model, step=s, epoch=0) for s in range(4)] == [True, False, True, False]
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 2]
+
+
+def test_step__paper_schedule_records_its_steps(tmp_path):
+    model = network()
+    rec = recorder(tmp_path / "e", schedule="paper", batches_per_epoch=8, epochs=1)
+    with rec:
+        recorded = [s for s in range(9) if rec.step(model, step=s, epoch=s / 8)]
+    assert recorded == [0, 1, 3, 5, 7, 8]
+
+
+def test_recorder__paper_schedule_needs_the_length_of_the_training(tmp_path):
+    with pytest.raises(InputError, match="pass both"):
+        recorder(tmp_path / "e", schedule="paper")
+
+
+# -- what a recording leaves untouched --
+
+
+class Frozen(nn.Module):
+    """A network whose batch normalisation stays in eval mode while the rest trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.body[1].eval()
+        return self
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def modes(model):
+    return [module.training for module in model.modules()]
+
+
+@pytest.mark.parametrize("make", [network, Frozen])
+def test_step__restores_the_mode_of_every_submodule(tmp_path, make):
+    model = make().train()
+    list(model.modules())[-1].eval()
+    before, seen = modes(model), []
+    model.register_forward_hook(lambda module, *_: seen.append(modes(module)))
+    with recorder(tmp_path / "e") as rec:
+        rec.step(model, step=0, epoch=0)
+    assert modes(model) == before
+    assert not np.any(seen)
+
+
+def test_step__restores_modes_and_generators_when_the_network_fails(tmp_path):
+    model = network().train()
+    before, state = modes(model), torch.get_rng_state()
+
+    def fail(model, batch):
+        torch.rand(3)
+        raise RuntimeError("no memory")
+
+    with (
+        recorder(tmp_path / "e", forward=fail) as rec,
+        pytest.raises(RuntimeError, match="no memory"),
+    ):
+        rec.step(model, step=0, epoch=0)
+    assert modes(model) == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+
+
+def test_evaluating__leaves_tensors_that_a_backward_pass_may_use():
+    layer = nn.Linear(2, 2)
+    with evaluating(layer):
+        cached = layer(torch.ones(1, 2))
+    (layer(cached) * cached).sum().backward()
+    assert layer.weight.grad is not None
+
+
+class Noisy(TensorDataset):
+    """Draws from every generator there is, as augmentations do, though it gives the same."""
+
+    def __getitem__(self, index):
+        torch.rand(1), random.random(), np.random.rand()  # noqa: NPY002
+        return super().__getitem__(index)
+
+
+def all_draws(generator):
+    draws = torch.rand(3).tolist(), random.random(), float(np.random.rand())  # noqa: NPY002
+    return (*draws, torch.rand(1, generator=generator).item())
+
+
+def test_step__leaves_every_random_generator_as_it_was(tmp_path):
+    generator = torch.Generator().manual_seed(3)
+    sets = {"train": loader(Noisy(*data().tensors), generator=generator)}
+    model = network()
+    torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
+    expected = all_draws(generator)
+    generator.manual_seed(3), torch.manual_seed(5), random.seed(5), np.random.seed(5)  # noqa: NPY002
+    with recorder(tmp_path / "e", sample_sets=sets) as rec:
+        rec.step(model, step=0, epoch=0)
+    assert all_draws(generator) == expected
+
+
+def train(model, record):
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step, (x, y) in enumerate(loader(shuffle=True), start=1):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model.train()(x), y).backward()
+        optimizer.step()
+        record(model, step)
+    return model.state_dict()
+
+
+def test_step__training_ends_with_the_same_weights_bit_for_bit(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        recorded = train(network(), lambda model, step: rec.step(model, step=step, epoch=0))
+    plain = train(network(), lambda model, step: None)
+    assert all(torch.equal(recorded[name], plain[name]) for name in plain)
+
+
+# -- precision --
+
+
+def test_step__is_float32_under_autocast(tmp_path):
+    model = network()
+    with recorder(tmp_path / "e") as rec:
+        rec.step(model, step=0, epoch=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            rec.step(model, step=1, epoch=0)
+    plain, cast = (stored(tmp_path / "e", checkpoint=k) for k in (0, 1))
+    assert cast.dtype == np.float32
+    np.testing.assert_array_equal(cast, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_step__takes_networks_of_other_precisions(tmp_path, dtype):
+    model = network().to(dtype)
+    with recorder(tmp_path / "e") as rec:
+        rec.step(model, step=0, epoch=0)
+    log_p = stored(tmp_path / "e")
+    np.testing.assert_allclose(np.exp(log_p.astype(np.float64)).sum(1), 1, atol=1e-6)
+    with evaluating(model):
+        logits = model(data().tensors[0].to(dtype))
+    expected = logits.double().log_softmax(1).numpy()
+    np.testing.assert_allclose(log_p, expected, atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
+
+
+def test_step__keeps_log_probabilities_that_no_float32_probability_could(tmp_path):
+    model = nn.Linear(D, C)
+    nn.init.constant_(model.weight, 0)
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([0.0, -150.0, -300.0]))
+    with recorder(tmp_path / "e") as rec:
+        rec.step(model, step=0, epoch=0)
+    np.testing.assert_allclose(stored(tmp_path / "e")[0], [0, -150, -300], rtol=1e-6)
+
+
+# -- batches of other forms --
+
+
+def test_recorder__takes_dicts_through_forward(tmp_path):
+    samples = [{"pixels": x, "label": y} for x, y in data()]
+
+    def forward(model, batch):
+        return model(batch["pixels"]), batch["label"]
+
+    sets = {"train": DataLoader(samples, batch_size=7)}
+    with recorder(tmp_path / "e", sample_sets=sets, forward=forward) as rec:
+        rec.step(network(), step=0, epoch=0)
+    with recorder(tmp_path / "plain") as rec:
+        rec.step(network(), step=0, epoch=0)
+    np.testing.assert_array_equal(stored(tmp_path / "e"), stored(tmp_path / "plain"))
+
+
+def test_step__says_to_pass_forward_when_a_batch_is_no_pair(tmp_path):
+    sets = {"train": DataLoader([{"x": x, "y": y} for x, y in data()], batch_size=7)}
+    with (
+        recorder(tmp_path / "e", sample_sets=sets) as rec,
+        pytest.raises(InputError, match=r"gives a dict where \(x, y\) is expected; pass forward="),
+    ):
+        rec.step(network(), step=0, epoch=0)
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    ("tail", "message"),
+    [
+        (nn.Softmax(1), "gives probabilities .* where logits are expected"),
+        (nn.Unflatten(1, (C, 1)), r"logits must have shape \(batch, n_classes ≥ 2\)"),
+    ],
+)
+def test_step__refuses_outputs_that_are_no_logits(tmp_path, tail, message):
+    with recorder(tmp_path / "e") as rec, pytest.raises(InputError, match=message):
+        rec.step(nn.Sequential(network(), tail), step=0, epoch=0)
+
+
+def test_step__log_probabilities_are_logits_too(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        rec.step(nn.Sequential(network(), nn.LogSoftmax(1)), step=0, epoch=0)
+        rec.step(network(), step=1, epoch=0)
+    first, second = (stored(tmp_path / "e", checkpoint=k) for k in (0, 1))
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+# -- what is refused --
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"shuffle": True}, {"sampler": SubsetRandomSampler(range(N))}],
+    ids=["shuffle", "sampler"],
+)
+def test_recorder__refuses_a_loader_that_shuffles(tmp_path, options):
+    with pytest.raises(InputError, match=r"'train' shuffles .* shuffle=False"):
+        recorder(tmp_path / "e", sample_sets={"train": loader(**options)})
+
+
+def test_recorder__refuses_a_shuffling_batch_sampler(tmp_path):
+    batches = loader(shuffle=True).batch_sampler
+    with pytest.raises(InputError, match="shuffles"):
+        recorder(tmp_path / "e", sample_sets={"train": DataLoader(data(), batch_sampler=batches)})
+
+
+def test_recorder__refuses_a_loader_that_drops_samples(tmp_path):
+    with pytest.raises(InputError, match="drop_last=False"):
+        recorder(tmp_path / "e", sample_sets={"train": loader(drop_last=True)})
+
+
+def test_recorder__refuses_an_iterator(tmp_path):
+    with pytest.raises(InputError, match="can be read only once"):
+        recorder(tmp_path / "e", sample_sets={"train": iter(loader())})
+
+
+class Reordering:
+    """A loader that hides that it gives another order each time."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        x, y = data().tensors
+        order = torch.arange(N).roll(self.passes)
+        self.passes += 1
+        yield x[order], y[order]
+
+
+def test_step__refuses_an_order_that_changed(tmp_path):
+    with recorder(tmp_path / "e", sample_sets={"train": Reordering()}) as rec:
+        rec.step(network(), step=0, epoch=0)
+        with pytest.raises(InputError, match=r"Run 'a' has set 'train' in another order .* step 1"):
+            rec.step(network(), step=1, epoch=0)
+    assert inpca.open_ensemble(tmp_path / "e").run("a").n_checkpoints == 1
+
+
+def test_step__refuses_samples_of_another_ensemble(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        rec.step(network(), step=0, epoch=0)
+    for other, message in [(data(seed=1), "another order"), (data(n=20), "20 samples .* has 24")]:
+        with (
+            recorder(tmp_path / "e", "b", sample_sets={"train": loader(other)}) as rec,
+            pytest.raises(InputError, match=message),
+        ):
+            rec.step(network(), step=0, epoch=0)
+    assert inpca.open_ensemble(tmp_path / "e").runs == ["a"]
+
+
+def test_recorder__refuses_a_set_that_the_ensemble_lacks(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        rec.step(network(), step=0, epoch=0)
+    with pytest.raises(InputError, match=r"'valid', which the ensemble .* does not hold"):
+        recorder(tmp_path / "e", "b", sample_sets={"valid": loader()})
+
+
+def test_recorder__refuses_a_run_that_exists_before_the_training(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        rec.step(network(), step=0, epoch=0)
+    with pytest.raises(InputError, match="exists already"):
+        recorder(tmp_path / "e")
+
+
+def test_recorder__restart_replaces_and_resume_goes_on(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        for step in (0, 1):
+            rec.step(network(), step=step, epoch=0)
+    with recorder(tmp_path / "e", resume=True) as rec:
+        assert [rec.step(network(), step=s, epoch=0) for s in (0, 1, 2)] == [False, False, True]
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 1, 2]
+    with recorder(tmp_path / "e", restart=True) as rec:
+        rec.step(network(), step=5, epoch=0)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [5]
+
+
+def test_step__nan_names_run_and_step_and_keeps_the_run_so_far(tmp_path):
+    model = network()
+    with recorder(tmp_path / "e") as rec:
+        rec.step(model, step=0, epoch=0)
+        nn.init.constant_(model[-1].weight, float("nan"))
+        with pytest.raises(
+            InputError, match=r"Run 'a' has NaN .* at step 7.* 1 checkpoints .* stay"
+        ):
+            rec.step(model, step=7, epoch=1)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0]
+
+
+def test_step__after_close_is_refused(tmp_path):
+    rec = recorder(tmp_path / "e")
+    rec.close()
+    with pytest.raises(InputError, match="closed"):
+        rec.step(network(), step=0, epoch=0)
+
+
+# -- many at once, and names --
+
+
+def record_in_a_process(path, run):
+    torch.set_num_threads(1)
+    with recorder(path, run) as rec:
+        for step in range(3):
+            rec.step(network(seed=int(run)), step=step, epoch=0)
+
+
+def test_recorder__many_processes_make_one_ensemble_together(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    path = tmp_path / "e"
+    runs = ["0", "1", "2", "3"]
+    processes = [context.Process(target=record_in_a_process, args=(path, run)) for run in runs]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    ensemble = inpca.open_ensemble(path)
+    assert ensemble.runs == runs
+    assert len(ensemble.models) == 12
+    assert ensemble.check() == []
+
+
+@pytest.mark.parametrize("name", ["torch", "sklearn"])
+def test_collectors__module_finds_the_library_it_is_named_after(name):
+    code = f"import collectors.{name}, {name}; print({name}.__file__)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "site-packages" in shown.stdout
+
+
+@pytest.mark.parametrize("name", ["torch", "sklearn"])
+def test_collectors__folder_itself_on_the_path_is_explained(name):
+    import collectors
+
+    folder = Path(collectors.__file__).parent
+    command = [sys.executable, str(folder / f"{name}.py")]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.returncode != 0
+    assert "put the folder above it there" in " ".join(shown.stderr.split())
