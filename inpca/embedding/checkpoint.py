@@ -69,7 +69,7 @@ class KrylovCheckpoint:
 
     def _read(self, path: Path) -> Step:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 identity = str(file["identity"])
                 column, following, coupling = (file[name] for name in _NAMES)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

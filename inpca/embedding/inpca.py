@@ -185,8 +185,10 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             return self._project(distances)
         return self._project_predictions(self._new_predictions(X))
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the embedding to `path` (Zarr, readable by xarray), whole or not at all.
+
+        With `overwrite` an embedding that is there is replaced; otherwise it is an error.
 
         The training predictions are not written: of an ensemble its place and fingerprint are,
         so that `load_embedding` finds them; for predictions in memory see `load_embedding`.
@@ -207,7 +209,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             "clusters": [list(pair) for pair in self.clusters_],
             "training": self._training.record(path),
         } | {name.rstrip("_"): getattr(self, name) for name in _NUMBERS}
-        write_embedding(path, arrays, self.models_, attrs)
+        write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
             KrylovCheckpoint.at(self.checkpoint, {}).clear()
 
@@ -257,6 +259,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     ) -> tuple[Floats | TiledMatrix, TrainingModels]:
         """D of the models of `X`, computed unless `X` is it, and where its models come from."""
         if isinstance(X, TiledMatrix):
+            self._check_complete(X)
             self.n_features_in_ = X.shape[0]
             return X, TrainingModels.of_matrix(X)
         if self.metric == "precomputed":
@@ -267,6 +270,14 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self._check_n_components(m)
         self.n_features_in_ = n_samples * n_classes
         return self._compute(X if isinstance(X, Ensemble) else source, m), training
+
+    def _check_complete(self, matrix: TiledMatrix) -> None:
+        missing = len(matrix.missing())
+        if missing:
+            raise InputError(
+                f"`X` {matrix.path} lacks {missing} of {matrix.grid.n_tiles} tiles; finish it "
+                "first: inpca.pairwise_distances(…, out=path) goes on where it ended."
+            )
 
     def _precomputed(self, X: Any) -> Floats:
         if is_predictions(X):

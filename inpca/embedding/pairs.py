@@ -35,10 +35,11 @@ def find_clusters(values: Float64, residuals: Float64) -> tuple[tuple[int, int],
     The space such a pair spans is determined, its two vectors are not.
     """
     order = np.argsort(values, kind="stable")
-    floor = 1e-13 * np.abs(values).max(initial=0.0)
+    # A residual below this is not known: it is rounding itself.
+    rounding = 1e-14 * np.abs(values).max(initial=0.0)
     clusters = []
     for i, j in pairwise(order):
-        close = values[j] - values[i] < 10 * max(residuals[i], residuals[j])
-        if close and min(abs(values[i]), abs(values[j])) > floor:
+        close = values[j] - values[i] < 10 * max(residuals[i], residuals[j], rounding)
+        if close and min(abs(values[i]), abs(values[j])) > 10 * rounding:
             clusters.append((int(min(i, j)), int(max(i, j))))
     return tuple(sorted(clusters))

@@ -149,16 +149,17 @@ class TrainingModels:
         assert self.sample_set is not None
         assert self.models is not None
         keys = [str(key) for key in self.models.index]
-        references = [key[1:] for key in keys if key.startswith("@")]
+        references = [key for key in keys if key.startswith("@")]
         try:
-            view = open_ensemble(self.ensemble).select(keys[len(references) :])
+            view = open_ensemble(self.ensemble)
+            if references:
+                view = view.with_references(*references)
+            view = view.select(keys)
         except InputError as error:
             raise InputError(
                 f"The embedding's training models are no longer in {self.ensemble}: {error} "
                 f"Otherwise {_PASS_DISTANCES.format(m=n_models)}."
             ) from error
-        if references:
-            view = view.with_references(*references)
         source = view.predictions(self.sample_set)
         if self.fingerprint is not None and source.fingerprint() != self.fingerprint:
             raise InputError(
