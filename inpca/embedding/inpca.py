@@ -11,6 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inpca.distance.pairwise import pairwise_distances
+from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.pairs import Float64
 from inpca.embedding.project import coordinates, project
@@ -29,10 +30,6 @@ from inpca.store.matrix import TiledMatrix
 from inpca.units import format_bytes
 
 Predictions: TypeAlias = ArrayLike | PredictionSource | Ensemble
-
-_PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
-_ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
-_NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
 
 
 class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -195,26 +192,13 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         """
         check_is_fitted(self)
         path = Path(path)
-        arrays = {name.rstrip("_"): getattr(self, name) for name in _ARRAYS}
-        arrays |= {
-            "embedding": self.embedding_,
-            "signature": self.signature_,
-            "explained_stress": self.explained_stress_,
-            "explained_stress_root": self.explained_stress_root_,
-        }
-        attrs = {
-            "parameters": {name: getattr(self, name) for name in _PARAMETERS},
-            "solver": self.solver_,
-            "converged": [bool(one) for one in self.converged_],
-            "clusters": [list(pair) for pair in self.clusters_],
-            "training": self._training.record(path),
-        } | {name.rstrip("_"): getattr(self, name) for name in _NUMBERS}
+        arrays, attrs = saved.dump(self, path)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
             KrylovCheckpoint.at(self.checkpoint, {}).clear()
 
     def _learn(self, solution: Solution) -> None:
-        for name in (*_ARRAYS, "grand_mean_", "frobenius_norm_", "n_passes_", "missed_bound_"):
+        for name in (*saved.ARRAYS, "grand_mean_", "frobenius_norm_", "n_passes_", "missed_bound_"):
             setattr(self, name, getattr(solution, name.rstrip("_")))
         self.solver_ = solution.solver
         self.converged_ = solution.converged
@@ -398,17 +382,9 @@ def load_embedding(
     """
     path = Path(path).absolute()
     arrays, models, attrs = read_embedding(path)
-    embedding = InPCA(**attrs["parameters"])
-    for name in _ARRAYS:
-        setattr(embedding, name, np.asarray(arrays[name.rstrip("_")]))
-    for name in _NUMBERS:
-        setattr(embedding, name, attrs[name.rstrip("_")])
-    embedding.solver_ = attrs["solver"]
-    embedding.converged_ = np.array(attrs["converged"])
-    embedding.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
+    embedding = InPCA(**saved.parameters(attrs))
+    saved.restore(embedding, arrays, attrs, models, path)
     embedding._derive()
-    embedding.models_ = models
-    embedding._training = TrainingModels.from_record(attrs["training"], path, models)
     if training is not None:
         embedding._training.attach(training, kind or embedding.kind)
     return embedding

@@ -211,15 +211,17 @@ def _warn(result: LanczosResult, limited_by_memory: bool) -> None:
         named = ", ".join(f"{i} (‖r‖ = {result.residuals[i]:.1e})" for i in open_pairs[:10])
         cure = "raise `memory`" if limited_by_memory else "raise `max_passes` or `tol`"
         warnings.warn(
-            f"{len(open_pairs)} of {len(result.converged)} eigenpairs have not converged to "
+            f"{len(open_pairs)} of {len(result.converged)} pairs have not converged to "
             f"tol = {result.tol:.1e} in {result.n_passes} passes: {named}"
             f"{', …' if len(open_pairs) > 10 else ''}; each eigenvalue is within its residual of "
             f"a true one; {cure}.",
             ConvergenceWarning,
             stacklevel=5,
         )
-    if result.clusters:
-        named = ", ".join(f"{i} and {j}" for i, j in result.clusters[:10])
+    # Pairs that have not converged are named above; their large residuals make no cluster.
+    clusters = [(i, j) for i, j in result.clusters if result.converged[i] and result.converged[j]]
+    if clusters:
+        named = ", ".join(f"{i} and {j}" for i, j in clusters[:10])
         warnings.warn(
             f"Eigenvalues {named} are closer than 10 residuals: the space they span is "
             "determined, the axes inside it are not; lower `tol` to tell them apart.",

@@ -51,6 +51,11 @@ def signed(magnitudes: Array) -> Array:
     return magnitudes * np.where(rng.random(len(magnitudes)) < 0.25, -1, 1)
 
 
+@cache
+def large(name: str) -> Array:
+    return with_spectrum(signed(SPECTRA[name]))
+
+
 def solve(w: Array, k: int, **options: object) -> LanczosResult:
     norm = float(np.linalg.norm(w))
     return block_lanczos(lambda v: w @ v, len(w), k, frobenius_norm=norm, **options)  # type: ignore[arg-type]
@@ -65,7 +70,7 @@ def true_residuals(w: Array, result: LanczosResult) -> Array:
 @pytest.mark.parametrize("name", SPECTRA)
 def test_lanczos__agrees_with_the_spectrum_in_few_passes(name: str, k: int) -> None:
     values = signed(SPECTRA[name])
-    w = with_spectrum(values)
+    w = large(name)
     result = solve(w, k)
     expected = values[order_by_magnitude(values)][:k]
     assert np.abs(result.eigenvalues - expected).max() <= 1e-9 * abs(expected[0])
@@ -88,7 +93,7 @@ def test_lanczos__is_lapack_on_vectors_too() -> None:
 @given(
     n=st.integers(2, 60), block=st.integers(1, 70), rank=st.integers(0, 60), seed=st.integers(0, 5)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_krylov_space__satisfies_its_identities(n: int, block: int, rank: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(size=(n, min(rank, n)))

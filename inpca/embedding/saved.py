@@ -1,0 +1,54 @@
+"""What of a fitted estimator goes to disk, and back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.embedding.training import TrainingModels
+
+# Fitted arrays that everything else follows from, and arrays written for other readers' sake.
+ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
+_DERIVED = ("embedding_", "signature_", "explained_stress_", "explained_stress_root_")
+_NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
+_PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
+
+
+def dump(fitted: Any, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and attributes of a fitted `InPCA` that is to be written to `path`."""
+    arrays = {name.rstrip("_"): getattr(fitted, name) for name in (*ARRAYS, *_DERIVED)}
+    attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
+    attrs |= {
+        "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},
+        "solver": fitted.solver_,
+        "converged": fitted.converged_.tolist(),
+        "clusters": [list(pair) for pair in fitted.clusters_],
+        "training": fitted._training.record(path),
+    }
+    return arrays, attrs
+
+
+def parameters(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Constructor arguments of the estimator that was saved."""
+    return dict(attrs["parameters"])
+
+
+def restore(
+    fitted: Any, arrays: dict[str, NDArray[Any]], attrs: dict[str, Any], models: Any, path: Path
+) -> None:
+    """Give a new `InPCA` what `dump` took from the fitted one, except what is derived."""
+    for name in ARRAYS:
+        setattr(fitted, name, np.ascontiguousarray(arrays[name.rstrip("_")]))
+    for name in _NUMBERS:
+        setattr(fitted, name, attrs[name.rstrip("_")])
+    fitted.solver_ = attrs["solver"]
+    fitted.converged_ = np.array(attrs["converged"], dtype=bool)
+    fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
+    fitted.models_ = models
+    fitted._training = TrainingModels.from_record(attrs["training"], path, models)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as the Python number that JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
