@@ -5,6 +5,7 @@ of its models stream past it, so each prediction is read ⌈n_models / block⌉ 
 read while this one is computed.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import DTypeLike
 
+from inpca.backend import available_memory, free_disk
 from inpca.distance.kernels_numba import (
     GROUP,
     LANES,
@@ -20,9 +22,11 @@ from inpca.distance.kernels_numba import (
     class_layout,
     packed_shape,
 )
+from inpca.distance.plan import Bands, Block, Plan, bands_of
 from inpca.errors import InputError, ResourceError
-from inpca.tiling import Tile, TileGrid
-from inpca.units import format_bytes, format_seconds
+from inpca.executor import n_cores
+from inpca.tiling import Tile
+from inpca.units import format_bytes, parse_bytes
 
 # A killed job loses at most the block it was working on.
 _BLOCK_SECONDS = 600
@@ -38,121 +42,6 @@ _COPIES_PER_TILE = 3
 
 
 @dataclass(frozen=True)
-class Bands:
-    """Stretches of models, cut from one source: rows first, then the columns of another set.
-
-    Attributes
-    ----------
-    slices : models of each band
-    n_rows : bands that are rows; all of them where the matrix is symmetric
-    symmetric : only tiles (i, j) with i ≤ j exist, and the columns are the rows
-    """
-
-    slices: tuple[slice, ...]
-    n_rows: int
-    symmetric: bool
-
-    def length(self, band: int) -> int:
-        """Models in `band`."""
-        return int(self.slices[band].stop - self.slices[band].start)
-
-    def tiles(self) -> list[Tile]:
-        """All tiles, row by row."""
-        columns = range(0 if self.symmetric else self.n_rows, len(self.slices))
-        return [(i, j) for i in range(self.n_rows) for j in columns if not self.symmetric or i <= j]
-
-    def n_pairs(self, tile: Tile) -> int:
-        """Pairs of models in `tile`; of a diagonal tile those above the diagonal."""
-        i, j = tile
-        if i == j:
-            return self.length(i) * (self.length(i) - 1) // 2
-        return self.length(i) * self.length(j)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Tiles that are in memory together, and the bands that they need."""
-
-    tiles: tuple[Tile, ...]
-    bands: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a distance job runs and what it needs.
-
-    Attributes
-    ----------
-    n_models : (rows, columns) of D
-    n_samples, n_classes, dtype : of the predictions
-    tile_size : rows and columns of a tile
-    bands, blocks : how D is cut; a block loses its work when the job is killed
-    slab : samples read at a time
-    n_workers : tasks at once
-    memory, memory_needed : bytes allowed and bytes needed
-    memory_parts : what needs them
-    disk_needed : bytes of the tiles that are still to be written (0 in memory)
-    bytes_read : of float32 or float64 log-probabilities
-    n_pairs, flops : 2 · n_samples · n_classes per pair, diagonal left out
-    seconds : estimate from a calibration of the kernel, or None
-    """
-
-    n_models: tuple[int, int]
-    n_samples: int
-    n_classes: int
-    dtype: str
-    tile_size: int
-    bands: Bands
-    blocks: tuple[Block, ...]
-    slab: int
-    n_workers: int
-    memory: int
-    memory_needed: int
-    memory_parts: dict[str, int]
-    disk_needed: int
-    bytes_read: int
-    n_pairs: int
-    flops: float
-    seconds: float | None
-
-    @property
-    def n_tiles(self) -> int:
-        """Tiles to compute."""
-        return sum(len(block.tiles) for block in self.blocks)
-
-    @property
-    def slabs(self) -> list[slice]:
-        """The slabs of samples, in order."""
-        starts = range(0, self.n_samples, self.slab)
-        return [slice(start, min(start + self.slab, self.n_samples)) for start in starts]
-
-    def describe(self) -> list[str]:
-        """The plan in words, one line per fact."""
-        rows, columns = self.n_models
-        reads = self.bytes_read / max(1, self._bytes_once)
-        lines = [
-            f"models     {rows:,} × {columns:,}: {self.n_pairs:,} pairs to compute",
-            f"samples    {self.n_samples:,} with {self.n_classes} classes, {self.dtype}",
-            f"tiles      {self.n_tiles:,} of {self.tile_size} × {self.tile_size} "
-            f"in {len(self.blocks)} blocks",
-            f"memory     {format_bytes(self.memory_needed)} of {format_bytes(self.memory)}: "
-            + ", ".join(f"{name} {format_bytes(part)}" for name, part in self.memory_parts.items()),
-            f"disk       {format_bytes(self.disk_needed)} to write",
-            f"reads      {format_bytes(self.bytes_read)}: each prediction {reads:.1f} times, "
-            f"{self.slab:,} samples at a time",
-            f"work       {self.flops:.3g} floating-point operations on {self.n_workers} workers",
-        ]
-        if self.seconds is not None:
-            lines.append(f"time       about {format_seconds(self.seconds)}")
-        return lines
-
-    @property
-    def _bytes_once(self) -> int:
-        n_models = sum(self.bands.length(band) for band in range(len(self.bands.slices)))
-        return n_models * self.n_samples * self.n_classes * np.dtype(self.dtype).itemsize
-
-
-@dataclass(frozen=True)
 class _Sizes:
     """The lengths that decide how much memory a block takes."""
 
@@ -162,6 +51,8 @@ class _Sizes:
     n_classes: int
     itemsize: int
     n_workers: int
+    piece_bytes: int
+    chunk_samples: int
 
     def slot(self, slab: int) -> int:
         """Bytes of one band's packed slab, the flags of floored features included."""
@@ -175,27 +66,16 @@ class _Sizes:
         buffers = 1 if slab >= self.n_samples else 2
         tile = self.tile_size**2 * 8
         sample_bytes = self.n_classes * self.itemsize
-        piece = max(_PIECE_BYTES, min(slab, self.n_samples) * sample_bytes)
-        whole = self.tile_size * self.n_samples * sample_bytes
+        one_model = min(slab, self.n_samples) * sample_bytes
+        piece = min(max(self.piece_bytes, one_model), self.tile_size * one_model)
+        decoded = self.chunk_samples * sample_bytes
         return {
             "block of D": n_tiles * tile,
             "slabs of predictions": buffers * n_bands * self.slot(slab),
-            "reading": self.n_workers * _COPIES_PER_PIECE * min(piece, whole),
+            "reading": self.n_workers * (_COPIES_PER_PIECE * piece + decoded),
             "writing": self.n_workers * _COPIES_PER_TILE * tile,
             **fixed,
         }
-
-
-def bands_of(n_rows: int, n_columns: int | None, tile_size: int) -> Bands:
-    """Bands of `tile_size` models: of one set (symmetric), or of rows and then columns."""
-    rows = TileGrid(n_rows, tile_size)
-    slices = [rows.band(i) for i in range(rows.n_bands)]
-    if n_columns is not None:
-        columns = TileGrid(n_columns, tile_size)
-        for j in range(columns.n_bands):
-            band = columns.band(j)
-            slices.append(slice(n_rows + band.start, n_rows + band.stop))
-    return Bands(tuple(slices), rows.n_bands, n_columns is None)
 
 
 def default_tile_size(n_models: int) -> int:
@@ -208,6 +88,91 @@ def default_tile_size(n_models: int) -> int:
 def plan_distances(
     shape: tuple[int, int, int],
     *,
+    memory: int | float | str | None = None,
+    n_columns: int | None = None,
+    dtype: DTypeLike = np.float32,
+    tile_size: int | None = None,
+    n_workers: int | None = None,
+    folder: str | os.PathLike[str] | None = ".",
+    chunk_samples: int = 1,
+    flops_per_second: float | None = None,
+) -> Plan:
+    """Say what the distances of all pairs will take; refuse what does not fit.
+
+    Parameters
+    ----------
+    shape : (n_models, n_samples, n_classes) of the rows
+    memory : bytes allowed, such as ``"8GB"``; default half of what is available
+    n_columns : models of another set that are the columns; None: all pairs of the one set
+    dtype : float32 or float64, what the kernel computes in
+    tile_size : rows and columns of a tile; best a multiple of 256
+    n_workers : tasks at once; default all cores
+    folder : where the tiles will be written; None: D is an array in memory
+    chunk_samples : samples that lie together on disk
+    flops_per_second : of one core; default measured now, for a tenth of a second
+
+    Raises
+    ------
+    InputError
+        For a shape or tile size out of range.
+    ResourceError
+        If memory or disk does not suffice.
+
+    Examples
+    --------
+    >>> plan = plan_distances((2000, 500, 10), memory="100MB", flops_per_second=5e10)
+    >>> plan.n_pairs, plan.memory_needed <= 100_000_000
+    (1999000, True)
+    """
+    rate = calibrate(shape[2], dtype) if flops_per_second is None else flops_per_second
+    plan = make_plan(
+        shape,
+        memory=memory_budget(memory),
+        n_columns=n_columns,
+        dtype=dtype,
+        tile_size=tile_size,
+        n_workers=n_cores() if n_workers is None else n_workers,
+        stored=folder is not None,
+        chunk_samples=chunk_samples,
+        flops_per_second=rate,
+    )
+    check_fits(plan, folder)
+    return plan
+
+
+def memory_budget(memory: int | float | str | None) -> int:
+    """Bytes that the argument `memory` allows; half of what is available by default."""
+    return available_memory() // 2 if memory is None else parse_bytes(memory)
+
+
+def check_fits(plan: Plan, folder: str | os.PathLike[str] | None) -> None:
+    """Refuse a plan that needs more memory or disk than there is.
+
+    Raises
+    ------
+    ResourceError
+        With what is needed, what there is, and the cure.
+    """
+    available = available_memory()
+    if plan.memory_needed > available:
+        raise ResourceError(
+            f"The job needs {format_bytes(plan.memory_needed)} of memory but "
+            f"{format_bytes(available)} are available; pass a smaller `memory`."
+        )
+    if folder is None:
+        return
+    free = free_disk(folder)
+    if plan.disk_needed > free:
+        raise ResourceError(
+            f"The distances need {format_bytes(plan.disk_needed)} on disk but "
+            f"{format_bytes(free)} are free at {os.fspath(folder)!r}; free some, or write "
+            "elsewhere with `out`."
+        )
+
+
+def make_plan(
+    shape: tuple[int, int, int],
+    *,
     memory: int,
     n_columns: int | None = None,
     dtype: DTypeLike = np.float32,
@@ -215,50 +180,39 @@ def plan_distances(
     missing: Sequence[Tile] | None = None,
     n_workers: int = 1,
     stored: bool = True,
+    chunk_samples: int = 1,
     flops_per_second: float | None = None,
 ) -> Plan:
-    """Cut D into blocks that fit `memory` and say what the job needs.
+    """Cut D into blocks that fit `memory`: arithmetic only, the machine is not asked.
 
-    Parameters
-    ----------
-    shape : (n_models, n_samples, n_classes) of the rows
-    memory : bytes allowed for everything but the interpreter and its libraries
-    n_columns : models of another set that are the columns; None: all pairs of the one set
-    dtype : float32 or float64, what the kernel computes in
-    tile_size : rows and columns of a tile; best a multiple of 256
+    Parameters are those of `plan_distances`, and
+
     missing : tiles still to be computed; None: all
-    n_workers : tasks at once
     stored : D goes to disk; otherwise it is an array in memory
-    flops_per_second : of one worker, from `calibrate`
-
-    Raises
-    ------
-    InputError
-        For a shape or tile size out of range.
-    ResourceError
-        If not even the smallest block fits.
+    flops_per_second : of one core; None: no estimate of the time
     """
     n_models, n_samples, n_classes = shape
-    tile_size = default_tile_size(max(n_models, n_columns or 0)) if tile_size is None else tile_size
+    if tile_size is None:
+        tile_size = default_tile_size(max(n_models, n_columns or 0))
     bands = bands_of(n_models, n_columns, tile_size)
     itemsize = np.dtype(dtype).itemsize
-    sizes = _Sizes(bands, tile_size, n_samples, n_classes, itemsize, n_workers)
-    tiles = bands.tiles() if missing is None else list(missing)
+    piece_bytes = min(_PIECE_BYTES, memory // (8 * _COPIES_PER_PIECE * n_workers))
+    sizes = _Sizes(
+        bands, tile_size, n_samples, n_classes, itemsize, n_workers, piece_bytes, chunk_samples
+    )
     everyone = n_models + (n_columns or 0)
     fixed = {"sums of the diagonal": everyone * 8}
     if not stored:
         fixed["result"] = n_models * (n_columns or n_models) * 8
     side, slab = _choose(sizes, memory, fixed, flops_per_second)
+    tiles = bands.tiles() if missing is None else list(missing)
     blocks = _partition(bands, tiles, side)
-    most = max(
-        (sizes.parts(len(b.tiles), len(b.bands), slab, fixed) for b in blocks),
-        key=lambda parts: sum(parts.values()),
-        default=fixed,
-    )
-    read = sum(bands.length(band) for block in blocks for band in block.bands)
+    parts = [sizes.parts(len(b.tiles), len(b.bands), slab, fixed) for b in blocks]
+    most = max(parts, key=lambda part: sum(part.values()), default=fixed)
+    n_read = sum(bands.length(band) for block in blocks for band in block.bands)
+    bytes_read = n_read * n_samples * n_classes * itemsize
     n_pairs = sum(bands.n_pairs(tile) for tile in tiles)
     flops = 2.0 * n_pairs * n_samples * n_classes
-    bytes_read = read * n_samples * n_classes * itemsize
     return Plan(
         n_models=(n_models, n_columns or n_models),
         n_samples=n_samples,
@@ -268,6 +222,7 @@ def plan_distances(
         bands=bands,
         blocks=tuple(blocks),
         slab=slab,
+        models_per_piece=max(1, piece_bytes // (min(slab, n_samples) * n_classes * itemsize)),
         n_workers=n_workers,
         memory=memory,
         memory_needed=sum(most.values()),
@@ -363,6 +318,8 @@ def _reading_seconds(sizes: _Sizes, side: int, slab: int) -> float:
     times = -(-_longest(bands) // side)
     n_slabs = -(-sizes.n_samples // slab)
     n_bytes = n_models * sizes.n_samples * sizes.n_classes * sizes.itemsize
+    if n_slabs > 1:  # a slab that ends inside a chunk reads it whole
+        n_bytes += n_bytes * sizes.chunk_samples // slab
     return times * (n_bytes / _DISK_BYTES_PER_SECOND + n_models * n_slabs * _SECONDS_PER_READ)
 
 

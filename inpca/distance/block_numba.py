@@ -1,0 +1,145 @@
+"""A block of D on the CPU: what the engine fills slab by slab, and reads tile by tile.
+
+Any backend that offers these few methods runs under the same plan: `prepare` features of a slab,
+`jobs` that accumulate it, `sums` of a finished tile.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.distance import kernels_numba as kernels
+from inpca.distance.plan import Block, Plan
+from inpca.tiling import Tile
+
+# Rows of a tile in one job: a multiple of the kernel's eight, small enough to share out one tile.
+_ROWS_PER_JOB = 64
+Job = Callable[[], object]
+
+
+class BlockKernel(Protocol):
+    """The sums of a block: buffers for two slabs of features and one accumulator per tile."""
+
+    def prepare(self, buffer: int, band: int, first: int, features: NDArray[np.floating]) -> None:
+        """Take (k, n, C) features of the models first … first + k of `band` into a buffer.
+
+        May run on several threads at once, for different models, and while `jobs` of the other
+        buffer run.
+        """
+        ...
+
+    def jobs(self, buffer: int, n_samples: int) -> list[Job]:
+        """Independent jobs that together add the slab of `n_samples` to every sum."""
+        ...
+
+    def sums(self, tile: Tile) -> NDArray[np.float64]:
+        """Σ_n ln a_uv[n] of a tile, (rows, columns); a diagonal tile is symmetric."""
+        ...
+
+    def self_sums(self) -> Mapping[int, NDArray[np.float64]]:
+        """Σ_n ln a_uu[n] of the bands that were asked for, (models,) each."""
+        ...
+
+    def floored(self, tile: Tile) -> int:
+        """Contributions of a tile that the floor has capped."""
+        ...
+
+
+class NumbaBlock:
+    """`BlockKernel` with the Numba kernels.
+
+    Parameters
+    ----------
+    plan, block : the job and the part of it
+    known : bands whose Σ_n ln a_uu[n] is known already
+
+    Notes
+    -----
+    Memory: 8 · tile_size² bytes per tile, and packed features of one or two slabs, as the plan
+    has counted.
+    """
+
+    def __init__(self, plan: Plan, block: Block, known: set[int]) -> None:
+        self._plan = plan
+        self._tiles = block.tiles
+        self._numbers = {tile: number for number, tile in enumerate(block.tiles)}
+        self._slots = {band: slot for slot, band in enumerate(block.bands)}
+        shape = kernels.packed_shape(plan.tile_size, plan.slab, plan.n_classes)
+        panels, samples, _, lanes = shape
+        n_buffers = min(2, len(plan.slabs))
+        lead = (n_buffers, len(block.bands))
+        self._packed = np.zeros((*lead, *shape), plan.dtype)
+        self._floored = np.zeros((*lead, samples, panels * lanes), np.uint8)
+        self._sums = np.zeros((len(block.tiles), plan.tile_size, plan.tile_size))
+        n_parts = -(-plan.tile_size // _ROWS_PER_JOB)
+        self._counts = np.zeros((len(block.tiles), n_parts), np.int64)
+        diagonal = {i for i, j in block.tiles if i == j}
+        self._self_sums = {
+            band: np.zeros(plan.bands.length(band))
+            for band in block.bands
+            if band not in known and band not in diagonal
+        }
+        self._classes = kernels.class_block(plan.n_classes)
+
+    def prepare(self, buffer: int, band: int, first: int, features: NDArray[np.floating]) -> None:
+        """See `BlockKernel.prepare`."""
+        slot = self._slots[band]
+        kernels.pack(features, first, self._packed[buffer, slot], self._floored[buffer, slot])
+
+    def jobs(self, buffer: int, n_samples: int) -> list[Job]:
+        """See `BlockKernel.jobs`."""
+        flagged = {
+            band: bool(self._floored[buffer, slot, :n_samples].any())
+            for band, slot in self._slots.items()
+        }
+        jobs: list[Job] = [
+            partial(self._add_diagonal, band, buffer, n_samples) for band in self._self_sums
+        ]
+        for number, (i, j) in enumerate(self._tiles):
+            count = flagged[i] and flagged[j]
+            for part in range(-(-self._plan.bands.length(i) // _ROWS_PER_JOB)):
+                jobs.append(partial(self._add, number, part, buffer, n_samples, count))
+        return jobs
+
+    def _add(self, number: int, part: int, buffer: int, n_samples: int, count: bool) -> None:
+        i, j = self._tiles[number]
+        first_row = part * _ROWS_PER_JOB
+        end_row = min(first_row + _ROWS_PER_JOB, self._plan.bands.length(i))
+        first_panel = first_row // kernels.LANES if i == j else 0
+        where = (first_row, end_row, first_panel, self._plan.bands.length(j))
+        rows, columns = (self._packed[buffer, self._slots[band]] for band in (i, j))
+        kernels.add_log_affinities(
+            rows, columns, where, n_samples, self._classes, self._sums[number]
+        )
+        if count:
+            flags = (self._floored[buffer, self._slots[band]] for band in (i, j))
+            self._counts[number, part] += kernels.count_floored(
+                rows, columns, *flags, where, n_samples, i == j
+            )
+
+    def _add_diagonal(self, band: int, buffer: int, n_samples: int) -> None:
+        packed = self._packed[buffer, self._slots[band]]
+        kernels.add_diagonal(packed, n_samples, self._plan.n_classes, self._self_sums[band])
+
+    def sums(self, tile: Tile) -> NDArray[np.float64]:
+        """See `BlockKernel.sums`."""
+        i, j = tile
+        n_rows, n_columns = self._plan.bands.length(i), self._plan.bands.length(j)
+        sums = self._sums[self._numbers[tile], :n_rows, :n_columns]
+        if i == j:
+            for start in range(kernels.LANES, n_rows, kernels.LANES):
+                rows = slice(start, start + kernels.LANES)  # panels left of these were left out
+                sums[rows, :start] = sums[:start, rows].T
+        return sums
+
+    def self_sums(self) -> Mapping[int, NDArray[np.float64]]:
+        """See `BlockKernel.self_sums`."""
+        diagonal = {i: np.diagonal(self.sums((i, j))).copy() for i, j in self._tiles if i == j}
+        return {**self._self_sums, **diagonal}
+
+    def floored(self, tile: Tile) -> int:
+        """See `BlockKernel.floored`."""
+        return int(self._counts[self._numbers[tile]].sum())

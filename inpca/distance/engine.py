@@ -1,0 +1,142 @@
+"""Run a plan: stream slabs of samples past each block, normalise, hand the tiles to a sink."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
+from inpca.distance.divergences import Divergence
+from inpca.distance.plan import Block, Plan
+from inpca.executor import Executor
+from inpca.predictions import PredictionSource
+from inpca.progress import Report
+from inpca.tiling import Tile
+from inpca.units import format_seconds
+
+BACKENDS = {"numba": NumbaBlock}
+
+
+class Sink(Protocol):
+    """Where finished tiles go."""
+
+    def record_floored(self, counts: Mapping[Tile, int]) -> None:
+        """Take the floored contributions of a block's tiles, before the tiles themselves."""
+        ...
+
+    def write(self, tile: Tile, distances: NDArray[np.float64]) -> None:
+        """Take a finished tile (rows, columns); may be called from several threads."""
+        ...
+
+
+@dataclass
+class _Job:
+    """Everything a run passes around; `self_sums` is filled as the diagonal becomes known."""
+
+    plan: Plan
+    source: PredictionSource
+    divergence: Divergence
+    sink: Sink
+    executor: Executor
+    self_sums: dict[int, NDArray[np.float64]]
+
+
+class _Progress:
+    """Pairs done, pairs per second and time left, told after every slab."""
+
+    def __init__(self, plan: Plan, report: Report) -> None:
+        self._total, self._done = max(1.0, float(plan.n_pairs)), 0.0
+        self._start, self._report = time.perf_counter(), report
+        self._say("reading the first samples")
+
+    def advance(self, pairs: float) -> None:
+        self._done = min(self._total, self._done + pairs)
+        rate = self._done / max(1e-9, time.perf_counter() - self._start)
+        left = (self._total - self._done) / max(1e-9, rate)
+        self._say(f"{self._done:,.0f} pairs, {rate:,.0f} pairs/s, {format_seconds(left)} left")
+
+    def _say(self, text: str) -> None:
+        self._report(self._done, self._total, text)
+
+
+def run_plan(
+    plan: Plan,
+    source: PredictionSource,
+    divergence: Divergence,
+    sink: Sink,
+    executor: Executor,
+    report: Report,
+    backend: str = "numba",
+) -> None:
+    """Compute every tile of `plan` from `source` and write it to `sink`.
+
+    D_uv = (½ (S_uu + S_vv) − S_uv) / N with S_uv = Σ_n ln a_uv[n], all three from the same
+    kernel: the distance of identical models is exactly 0.
+    """
+    job = _Job(plan, source, divergence, sink, executor, {})
+    progress = _Progress(plan, report)
+    for block in plan.blocks:
+        _run_block(job, block, BACKENDS[backend](plan, block, set(job.self_sums)), progress)
+
+
+def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress) -> None:
+    slabs = job.plan.slabs
+    n_pairs = sum(job.plan.bands.n_pairs(tile) for tile in block.tiles)
+    _drain(job.executor, _reading(job, block, kernel, 0, slabs[0]))
+    for number, slab in enumerate(slabs):
+        buffer, n_samples = number % 2, slab.stop - slab.start
+        tasks = kernel.jobs(buffer, n_samples)
+        if number + 1 < len(slabs):  # the next slab is read beside the computation
+            tasks = [*_reading(job, block, kernel, 1 - buffer, slabs[number + 1]), *tasks]
+        _drain(job.executor, tasks)
+        progress.advance(n_pairs * n_samples / job.plan.n_samples)
+    job.self_sums.update(kernel.self_sums())
+    job.sink.record_floored({tile: kernel.floored(tile) for tile in block.tiles})
+    _drain(job.executor, [partial(_finish, job, kernel, tile) for tile in block.tiles])
+
+
+def _drain(executor: Executor, tasks: Iterable[Job]) -> None:
+    for _ in executor.map(_call, tasks):
+        pass
+
+
+def _call(job: Job) -> None:
+    job()
+
+
+def _reading(
+    job: _Job, block: Block, kernel: BlockKernel, buffer: int, samples: slice
+) -> list[Job]:
+    """Tasks that read one slab of the block's models, a few models each."""
+    step = job.plan.models_per_piece
+    return [
+        partial(_read, job, kernel, buffer, band, slice(first, first + step), samples)
+        for band in block.bands
+        for first in range(0, job.plan.bands.length(band), step)
+    ]
+
+
+def _read(
+    job: _Job, kernel: BlockKernel, buffer: int, band: int, part: slice, samples: slice
+) -> None:
+    models = job.plan.bands.slices[band]
+    start = models.start + part.start
+    stop = min(models.start + part.stop, models.stop)
+    log_p = job.source.read(slice(start, stop), samples)
+    log_p = np.ascontiguousarray(log_p, job.plan.dtype)
+    with np.errstate(under="ignore"):  # what underflows is raised to the floor
+        features = job.divergence.features(log_p, np)
+    kernel.prepare(buffer, band, part.start, features)
+
+
+def _finish(job: _Job, kernel: BlockKernel, tile: Tile) -> None:
+    rows, columns = job.self_sums[tile[0]], job.self_sums[tile[1]]
+    distances = np.add.outer(rows, columns)
+    distances *= 0.5
+    distances -= kernel.sums(tile)
+    distances /= job.plan.n_samples
+    job.sink.write(tile, distances)

@@ -1,0 +1,220 @@
+"""Distances between all pairs of models: parse → plan → run."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inpca.distance.engine import run_plan
+from inpca.distance.plan import Plan
+from inpca.distance.planner import check_fits, default_tile_size
+from inpca.distance.request import ExecutorArgument, Models, Request, parse
+from inpca.distance.sinks import (
+    ArraySink,
+    MatrixSink,
+    matrix_identity,
+    open_matrix,
+    remove_damaged,
+)
+from inpca.errors import InputError
+from inpca.predictions import Kind
+from inpca.progress import ProgressArgument, Report, reporting
+from inpca.store.matrix import TiledMatrix
+
+_log = logging.getLogger("inpca.distance")
+
+
+@dataclass(frozen=True)
+class DistanceInfo:
+    """How distances were computed.
+
+    Attributes
+    ----------
+    floored : contributions (pair, sample) of more than 43 nats that the floor has capped at that
+    plan : what was computed in this call; no tiles if everything was there
+    repaired : damaged tiles that were computed again, with what was wrong
+    seconds : that the call took
+    """
+
+    floored: int
+    plan: Plan
+    repaired: list[str]
+    seconds: float
+
+
+def pairwise_distances(
+    X: Models,
+    Y: Models | None = None,
+    *,
+    metric: str = "bhattacharyya",
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    out: str | os.PathLike[str] | None = None,
+    memory: int | float | str | None = None,
+    executor: ExecutorArgument = None,
+    tile_size: int | None = None,
+    resume: bool = True,
+    restart: bool = False,
+    repair: bool = False,
+    progress: ProgressArgument = None,
+    backend: str = "numba",
+    return_info: bool = False,
+) -> Any:
+    """Distances between all pairs of models, in memory or as tiles on disk.
+
+    D_uv = −(1/N) Σ_n ln Σ_c √p_u[n,c] √p_v[n,c], nats per sample (Eq. 2), self-normalised by
+    D_uv −= (D_uu + D_vv)/2: identical models are at distance exactly 0. Rounding can make the
+    distance of near-copies negative, by less than 1e-7; it is left so, because cutting at zero
+    would bias what is computed from it.
+
+    Parameters
+    ----------
+    X : predictions (n_models, n_samples, n_classes) of `kind`, an `Ensemble`, or any
+        `PredictionSource`
+    Y : other models on the same samples; D then is rectangular, (models of X, models of Y)
+    metric : the divergence
+    kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
+    sample_set : of ensembles
+    out : folder of a `TiledMatrix`; a killed job goes on where it ended when called again
+    memory : bytes allowed beside the interpreter, such as ``"8GB"``; default half of what is
+        available. The bytes of D do not depend on it
+    executor : None (threads over all cores), a number of threads, ``"serial"``
+    tile_size : rows and columns of a tile; best a multiple of 256
+    resume : go on with the matrix at `out`; False: refuse if there is one
+    restart : delete the matrix at `out` first
+    repair : verify the tiles at `out` and compute the damaged ones again
+    progress : True, or ``callable(done, total, text)``
+    backend : ``"numba"``
+    return_info : return (D, `DistanceInfo`)
+
+    Returns
+    -------
+    D : (n_models, n_models) or (models of X, models of Y) float64 array; with `out` a
+        `TiledMatrix` (float32)
+
+    Raises
+    ------
+    InputError
+        For bad arguments or predictions, or if `out` was computed from something else.
+    ResourceError
+        If memory or disk does not suffice, or another process is writing `out`.
+
+    Notes
+    -----
+    √p is floored at 2⁻⁶². A contribution of more than 43 nats, where the floor decides, is
+    counted: a warning is logged, `DistanceInfo.floored` and ``attrs["floored"]`` of the matrix
+    hold the number. float32 predictions are computed in float32 and summed in float64: errors are
+    below 3e-7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.array([[[0.5, 0.5]], [[1.0, 0.0]]])
+    >>> D = pairwise_distances(p)
+    >>> bool(np.isclose(D[0, 1], 0.5 * np.log(2)))
+    True
+    """
+    start = time.perf_counter()
+    request = parse(X, Y, metric, kind, sample_set, memory, executor, tile_size, backend)
+    with reporting(progress, "distances") as report:
+        if out is None:
+            _refuse_without_out(restart=restart, repair=repair)
+            result: Any
+            repaired: list[str] = []
+            result, plan, floored = _in_memory(request, report)
+        else:
+            _refuse_with_columns(request)
+            with _matrix(request, out, resume, restart) as matrix:
+                repaired = remove_damaged(matrix, report) if repair else []
+                plan, floored = _fill(request, matrix, report)
+            result = matrix
+    if floored:
+        _log.warning(
+            "%d of %d contributions exceeded 43 nats and were capped there: models that give "
+            "each other's likely classes a probability below 5e-38",
+            floored,
+            request.n_pairs * request.shape[1],
+        )
+    info = DistanceInfo(floored, plan, repaired, time.perf_counter() - start)
+    return (result, info) if return_info else result
+
+
+def _refuse_without_out(**arguments: bool) -> None:
+    for name, value in arguments.items():
+        if value:
+            raise InputError(f"`{name}` needs `out`: distances in memory have nothing to {name}.")
+
+
+def _refuse_with_columns(request: Request) -> None:
+    if request.n_columns is not None:
+        raise InputError(
+            "`out` holds the symmetric matrix of one set of models; leave out `Y`, or leave out "
+            "`out` and get an array."
+        )
+
+
+def _in_memory(request: Request, report: Report) -> tuple[NDArray[np.float64], Plan, int]:
+    most = max(request.n_rows, request.n_columns or 0)
+    plan = request.plan(request.tile_size or default_tile_size(most), stored=False)
+    check_fits(plan, None)
+    sink = ArraySink(plan.bands, plan.n_models)
+    run_plan(
+        plan, request.source, request.divergence, sink, request.executor, report, request.backend
+    )
+    return sink.array, plan, sink.floored
+
+
+@contextmanager
+def _matrix(
+    request: Request, out: str | os.PathLike[str], resume: bool, restart: bool
+) -> Iterator[TiledMatrix]:
+    """The matrix at `out`, new or resumed, locked; refused before it is made if it cannot fit."""
+    there = not restart and os.path.lexists(out)
+    tile_size = request.tile_size
+    if tile_size is None:
+        found = TiledMatrix.open(out).grid.tile_size if there else None
+        tile_size = found or default_tile_size(request.n_rows)
+    if not there:
+        check_fits(request.plan(tile_size, stored=True), out)
+    metric, dtype = request.divergence.name, request.source.dtype.name
+    matrix = open_matrix(
+        out,
+        n_models=request.n_rows,
+        tile_size=tile_size,
+        identity=matrix_identity(
+            predictions=request.source.fingerprint(),
+            metric=metric,
+            dtype=dtype,
+            tile_size=tile_size,
+            backend=request.backend,
+        ),
+        attrs={
+            "metric": metric,
+            "unit": request.divergence.unit,
+            "sample_set": request.sample_set,
+            "n_samples": request.shape[1],
+            "n_classes": request.shape[2],
+        },
+        models=request.models,
+        resume=resume,
+        restart=restart,
+    )
+    with matrix.lock():
+        yield matrix
+
+
+def _fill(request: Request, matrix: TiledMatrix, report: Report) -> tuple[Plan, int]:
+    """Compute the missing tiles of `matrix`."""
+    plan = request.plan(matrix.grid.tile_size, matrix.missing(), stored=True)
+    check_fits(plan, matrix.path)
+    sink = MatrixSink(matrix)
+    run_plan(
+        plan, request.source, request.divergence, sink, request.executor, report, request.backend
+    )
+    return plan, sink.floored

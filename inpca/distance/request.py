@@ -1,0 +1,155 @@
+"""The arguments of a distance job, checked before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from inpca.distance.divergences import Divergence, get_divergence
+from inpca.distance.engine import BACKENDS
+from inpca.distance.plan import Plan
+from inpca.distance.planner import make_plan, memory_budget
+from inpca.errors import InputError
+from inpca.executor import Executor, get_executor
+from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource
+from inpca.store.ensemble import Ensemble
+from inpca.store.matrix import TiledMatrix
+from inpca.tiling import Tile
+
+Models = ArrayLike | PredictionSource | Ensemble
+ExecutorArgument = str | int | Executor | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments, checked."""
+
+    source: PredictionSource
+    n_rows: int
+    n_columns: int | None
+    models: pd.DataFrame | None
+    sample_set: str
+    divergence: Divergence
+    executor: Executor
+    memory: int
+    tile_size: int | None
+    backend: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n_rows, n_samples, n_classes)."""
+        _, n_samples, n_classes = self.source.shape
+        return self.n_rows, n_samples, n_classes
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of models, the diagonal of a symmetric matrix left out."""
+        if self.n_columns is None:
+            return self.n_rows * (self.n_rows - 1) // 2
+        return self.n_rows * self.n_columns
+
+    def plan(self, tile_size: int, missing: Sequence[Tile] | None = None, *, stored: bool) -> Plan:
+        """Cut what is missing into blocks."""
+        return make_plan(
+            self.shape,
+            memory=self.memory,
+            n_columns=self.n_columns,
+            dtype=self.source.dtype,
+            tile_size=tile_size,
+            missing=missing,
+            n_workers=self.executor.n_workers,
+            stored=stored,
+            chunk_samples=getattr(self.source, "chunk_samples", 1),
+        )
+
+
+class _Stacked:
+    """Two sources of one sample set as one: the rows, then the columns."""
+
+    def __init__(self, rows: PredictionSource, columns: PredictionSource) -> None:
+        self._parts = rows, columns
+        self._n_rows = rows.shape[0]
+        self.shape = (rows.shape[0] + columns.shape[0], *rows.shape[1:])
+        self.dtype: np.dtype[np.floating] = np.result_type(rows.dtype, columns.dtype)
+        self.chunk_samples = max(getattr(part, "chunk_samples", 1) for part in self._parts)
+
+    def read(self, models: slice, samples: slice) -> Floats:
+        """Log-probabilities of models that are all rows or all columns."""
+        in_columns = models.start >= self._n_rows
+        shift = self._n_rows if in_columns else 0
+        part = self._parts[in_columns]
+        return part.read(slice(models.start - shift, models.stop - shift), samples)
+
+    def fingerprint(self) -> str:
+        """Of both parts."""
+        return "+".join(part.fingerprint() for part in self._parts)
+
+
+def parse(
+    X: Models,
+    Y: Models | None,
+    metric: str,
+    kind: Kind,
+    sample_set: str,
+    memory: int | float | str | None,
+    executor: ExecutorArgument,
+    tile_size: int | None,
+    backend: str,
+) -> Request:
+    """Check every argument before any work."""
+    divergence = get_divergence(metric)
+    if backend not in BACKENDS:
+        raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, not {backend!r}.")
+    if tile_size is not None and (isinstance(tile_size, bool) or tile_size < 1):
+        raise InputError(f"`tile_size` must be at least 1, not {tile_size!r}.")
+    source = _source(X, kind, sample_set, "X")
+    n_rows, n_columns = source.shape[0], None
+    if Y is not None:
+        other = _source(Y, kind, sample_set, "Y")
+        _check_same_samples(source, other)
+        n_columns = other.shape[0]
+        source = _Stacked(source, other)
+    _check_numbers(n_rows, n_columns)
+    return Request(
+        source=source,
+        n_rows=n_rows,
+        n_columns=n_columns,
+        models=X.models if isinstance(X, Ensemble) else None,
+        sample_set=sample_set,
+        divergence=divergence,
+        executor=get_executor(executor),
+        memory=memory_budget(memory),
+        tile_size=tile_size,
+        backend=backend,
+    )
+
+
+def _source(models: Models, kind: Kind, sample_set: str, name: str) -> PredictionSource:
+    if isinstance(models, Ensemble):
+        return models.predictions(sample_set)
+    if isinstance(models, TiledMatrix):
+        raise InputError(f"`{name}` must hold predictions, not distances ({models!r}).")
+    if hasattr(models, "read") and hasattr(models, "fingerprint"):
+        return cast(PredictionSource, models)
+    return ArrayPredictions(cast(ArrayLike, models), kind, name)
+
+
+def _check_same_samples(rows: PredictionSource, columns: PredictionSource) -> None:
+    if rows.shape[1:] != columns.shape[1:]:
+        raise InputError(
+            f"`Y` has {columns.shape[1]:,} samples of {columns.shape[2]} classes but `X` has "
+            f"{rows.shape[1]:,} of {rows.shape[2]}; both must be predictions on one sample set."
+        )
+
+
+def _check_numbers(n_rows: int, n_columns: int | None) -> None:
+    if n_columns is None and n_rows < 2:
+        raise InputError(
+            f"`X` must hold at least 2 models, not {n_rows}; pass `Y` to compare one with others."
+        )
+    if n_rows < 1 or n_columns == 0:
+        name = "X" if n_rows < 1 else "Y"
+        raise InputError(f"`{name}` must hold at least 1 model, not 0.")
