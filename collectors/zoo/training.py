@@ -21,7 +21,6 @@ LEARNING_RATES = {
     "sgd": {"linear": 0.05, "mlp": 0.05, "cnn": 0.05, "attention": 0.05},
     "adam": {"linear": 5e-3, "mlp": 2e-3, "cnn": 3e-3, "attention": 3e-3},
 }
-_EVALUATION_BATCH = 2048
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,14 @@ def train(training: Training, ensemble: str | os.PathLike[str], *, restart: bool
     """
     with _one_thread():
         torch.manual_seed(training.seed)
-        data = {name: TensorDataset(*map(torch.from_numpy, s)) for name, s in digits().items()}
-        shuffled = DataLoader(data["train"], batch_size=training.batch_size, shuffle=True)
+        data = {name: tuple(map(torch.from_numpy, split)) for name, split in digits().items()}
+        train_set = TensorDataset(*data["train"])
+        shuffled = DataLoader(train_set, batch_size=training.batch_size, shuffle=True)
         recorder = Recorder(
             ensemble,
             training.run,
             training.config,
-            sample_sets={name: DataLoader(d, _EVALUATION_BATCH) for name, d in data.items()},
+            sample_sets={name: [whole] for name, whole in data.items()},
             schedule=geometric_steps(training.n_checkpoints, training.epochs * len(shuffled)),
             restart=restart,
         )
