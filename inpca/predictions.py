@@ -9,7 +9,7 @@ from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax
 
 from inpca.errors import InputError
 
@@ -81,7 +81,8 @@ def to_log_probs(
         return np.asarray(log_softmax(work, axis=-1))
     log_p = _as_logarithm(work, kind, name, first)
     # The sum is taken in float64: in float32 it would itself be off by C roundings.
-    log_sum = logsumexp(log_p.astype(np.float64), axis=-1, keepdims=True)
+    with np.errstate(over="ignore", divide="ignore"):  # what is no probability is refused below
+        log_sum = np.log(np.exp(log_p, dtype=np.float64).sum(axis=-1, keepdims=True))
     _check_row_sums(log_sum, ROW_SUM_TOLERANCE[values.dtype.itemsize], kind, name, first)
     return np.asarray(log_p - log_sum, dtype=work.dtype)
 

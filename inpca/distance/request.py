@@ -134,7 +134,7 @@ def _source(models: Models, kind: Kind, sample_set: str, name: str) -> Predictio
         raise InputError(f"`{name}` must hold predictions, not distances ({models!r}).")
     if hasattr(models, "read") and hasattr(models, "fingerprint"):
         return cast(PredictionSource, models)
-    return ArrayPredictions(cast(ArrayLike, models), kind, name)
+    return ArrayPredictions(models, kind, name)
 
 
 def _check_same_samples(rows: PredictionSource, columns: PredictionSource) -> None:
