@@ -17,6 +17,9 @@ constexpr int STAGE_SAMPLES =
     BLOCKS_PER_SAMPLE > 1 ? 1 : CLASSES >= 10 ? 2 : CLASSES >= 5 ? 4 : 8;
 constexpr int STAGE_ROWS = STAGE_SAMPLES * CLASS_BLOCK;
 constexpr int STAGE_FLOATS = STAGE_ROWS * 2 * TILE;  // each row: 128 row models, 128 column ones
+#ifdef INPCA_SHARED_BYTES
+static_assert(RING * STAGE_FLOATS * 4 == INPCA_SHARED_BYTES, "the caller counts it otherwise");
+#endif
 constexpr int STAGES_PER_PAIR = BLOCKS_PER_SAMPLE > 1 ? 2 * BLOCKS_PER_SAMPLE : 1;
 
 // Copies stage `stage` of both sides, 16 bytes a thread and turn.

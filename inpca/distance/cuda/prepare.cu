@@ -5,6 +5,10 @@
 #include "ptx.cuh"
 #include "split.cuh"
 
+#ifdef INPCA_PLANES
+static_assert(CLASSES_PADDED == INPCA_CLASSES_PADDED && SPLIT_PLANES == INPCA_PLANES,
+              "the caller counts planes otherwise");
+#endif
 constexpr float FLOOR = 2.168404344971009e-19f;  // 2^-62
 
 // One prediction, kept in registers where the classes are few, else read again each time.

@@ -14,39 +14,36 @@ constexpr int CLASSES = INPCA_CLASSES;
 constexpr int CLASS_BLOCK = CLASSES <= 20 ? CLASSES : 16;
 constexpr int CLASSES_PADDED = (CLASSES + CLASS_BLOCK - 1) / CLASS_BLOCK * CLASS_BLOCK;
 
+// Up to 20 classes the tensor kernel holds a whole sample in registers; above, it takes blocks of
+// two groups, all of them whole.
+constexpr bool WIDE = CLASSES > 20;
 constexpr int CLASS_PAIRS = (CLASSES + 1) / 2;
 // Three pairs left over cost three matrices either way: then they are a whole group.
-constexpr int SPLIT_GROUPS = (CLASS_PAIRS + 1) / 4;
-constexpr int SPLIT_REST = CLASS_PAIRS % 4 == 3 ? 0 : CLASS_PAIRS % 4;
-constexpr int SPLIT_LOADS = 2 * SPLIT_GROUPS + SPLIT_REST;   // matrices one side of a tile reads
-constexpr int SPLIT_PLANES = SPLIT_LOADS + SPLIT_REST;       // matrices stored per prediction
-constexpr int SPLIT_PRODUCTS = 3 * SPLIT_GROUPS + SPLIT_REST;
-constexpr int SPLIT_STEPS = (SPLIT_PRODUCTS + 1) / 2;        // mma instructions, K = 16 each
+constexpr int SPLIT_GROUPS = WIDE ? (CLASSES + 15) / 16 * 2 : (CLASS_PAIRS + 1) / 4;
+constexpr int SPLIT_REST = WIDE || CLASS_PAIRS % 4 == 3 ? 0 : CLASS_PAIRS % 4;
+constexpr int SPLIT_PLANES = 2 * SPLIT_GROUPS + 2 * SPLIT_REST;  // stored per prediction
 
-// Product p multiplies matrix left(p) of the row side by right(p) of the column side, -1 when
-// there is none.  The small products come first, so that only the last sum rounds at full size.
+// What one block of classes reads and multiplies: the whole sample, or two groups.
+constexpr int SPLIT_BLOCKS = WIDE ? SPLIT_GROUPS / 2 : 1;
+constexpr int BLOCK_GROUPS = SPLIT_GROUPS / SPLIT_BLOCKS;
+constexpr int SPLIT_LOADS = 2 * BLOCK_GROUPS + SPLIT_REST;  // matrices one side of a tile reads
+constexpr int SPLIT_PRODUCTS = 3 * BLOCK_GROUPS + SPLIT_REST;
+constexpr int SPLIT_STEPS = (SPLIT_PRODUCTS + 1) / 2;       // mma instructions, K = 16 each
+
+// Product p multiplies matrix left(p) of the row side by right(p) of the column side; past the
+// last product, any matrix.  The small products come first, so that only the last sum rounds at
+// full size.
 __host__ __device__ constexpr int split_left(int p) {
-    return p < 2 * SPLIT_GROUPS ? p
-           : p < SPLIT_LOADS    ? p
-           : p < SPLIT_PRODUCTS ? 2 * (p - SPLIT_LOADS)
-                                : -1;
+    return p < SPLIT_LOADS ? p : p < SPLIT_PRODUCTS ? 2 * (p - SPLIT_LOADS) : 0;
 }
 __host__ __device__ constexpr int split_right(int p) {
-    return p < 2 * SPLIT_GROUPS ? p ^ 1 : split_left(p);
-}
-
-// The same, with any matrix in place of none.
-__host__ __device__ constexpr int split_left_or_first(int p) {
-    return p < SPLIT_PRODUCTS ? split_left(p) : 0;
-}
-__host__ __device__ constexpr int split_right_or_first(int p) {
-    return p < SPLIT_PRODUCTS ? split_right(p) : 0;
+    return p < 2 * BLOCK_GROUPS ? p ^ 1 : split_left(p);
 }
 
 // The stored plane of matrix `load` of either side.
 __host__ __device__ constexpr int left_plane(int load) { return load; }
 __host__ __device__ constexpr int right_plane(int load) {
-    return load < 2 * SPLIT_GROUPS ? load : load + SPLIT_REST;
+    return load < 2 * BLOCK_GROUPS ? load : load + SPLIT_REST;
 }
 
 __device__ __forceinline__ uint32_t pack(uint16_t first, uint16_t second) {
