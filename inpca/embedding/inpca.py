@@ -11,11 +11,12 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inpca.distance.pairwise import pairwise_distances
+from inpca.distance.planner import memory_budget
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.pairs import Float64
 from inpca.embedding.project import coordinates, project
-from inpca.embedding.solve import Solution, SolveOptions, memory_budget, solve
+from inpca.embedding.solve import Solution, SolveOptions, solve
 from inpca.embedding.sources import Rows, is_predictions, is_source
 from inpca.embedding.stress import explained_stress, explained_stress_root
 from inpca.embedding.tiles import ExecutorArgument, check_distances
@@ -56,7 +57,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         unfinished matrix there is gone on with, a finished one is used.
     checkpoint : folder where Lanczos keeps each pass; a killed fit goes on from its last pass.
         `save` empties it.
-    memory : bytes to stay within (``"4GB"``); default 80 % of what is free
+    memory : bytes to stay within (``"4GB"``); default half of what is free
     executor : see `inpca.executor.get_executor`; default threads over all cores
     progress : None, True, or ``report(done, total, text)``
     random_state : seed of the Lanczos start block

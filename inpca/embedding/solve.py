@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from inpca.backend import available_memory
+from inpca.distance.planner import memory_budget
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.dense import COPIES, dense_eigenpairs
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
@@ -17,7 +17,7 @@ from inpca.errors import InputError, ResourceError
 from inpca.executor import get_executor
 from inpca.predictions import Floats
 from inpca.progress import ProgressArgument, Report, reporting
-from inpca.units import format_bytes, parse_bytes
+from inpca.units import format_bytes
 
 SOLVERS = ("auto", "dense", "lanczos")
 # Up to here LAPACK needs seconds (3 s at 4,000 on 2 cores), and is exact.
@@ -103,11 +103,6 @@ def solve(
         if _choose_solver(operator.n_models, k, options, budget) == "dense":
             return _solve_dense(operator, k)
         return _solve_lanczos(operator, k, options, budget, narrator, fingerprint)
-
-
-def memory_budget(memory: int | float | str | None) -> int:
-    """Bytes that may be used: `memory`, or 80 % of what is free now."""
-    return int(0.8 * available_memory()) if memory is None else parse_bytes(memory)
 
 
 class _Narrator:

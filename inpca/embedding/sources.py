@@ -22,6 +22,7 @@ class Rows:
         self._source = source
         self._start, self._stop = start, min(stop, source.shape[0])
         self.dtype = source.dtype
+        self.chunk_samples = getattr(source, "chunk_samples", 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:

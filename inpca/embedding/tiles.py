@@ -19,9 +19,11 @@ ExecutorArgument = str | int | Executor | None
 # Side of the tiles that a matrix in memory is cut into; a constant, so that nothing about the
 # machine changes the order of a sum.
 ARRAY_TILE_SIZE = 1024
-# How far an entry of a given D may be from its mirror image, from zero on the diagonal, or below
-# zero, relative to the largest entry: sums rounded in another order, not another matrix.
+# How far an entry of a given D may be from its mirror image, or from zero on the diagonal,
+# relative to the largest entry: sums rounded in another order, not another matrix.
 TOLERANCE = {4: 1e-5, 8: 1e-8}
+# Distances of near-copies may come out this much below zero from float32 predictions.
+NEGATIVE_TOLERANCE = 1e-6
 # Tiles in flight per worker between two ordered reductions.
 _BATCH = 4
 
@@ -141,7 +143,7 @@ def check_finite(values: Floats, grid: TileGrid, tile: Tile) -> None:
 
 def check_tile(values: Floats, grid: TileGrid, tile: Tile, tolerance: float) -> None:
     """Refuse a tile with negative entries or, on the diagonal, entries that are not zero."""
-    _refuse(values < -tolerance, values, grid, tile, _NEGATIVE)
+    _refuse(values < -max(tolerance, NEGATIVE_TOLERANCE), values, grid, tile, _NEGATIVE)
     if tile[0] == tile[1]:
         off_zero = np.diag(np.abs(np.diagonal(values)) > tolerance)
         _refuse(off_zero, values, grid, tile, _DIAGONAL)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 
 from inpca.errors import InputError
 from inpca.predictions import ArrayPredictions, Kind, PredictionSource
-from inpca.store.ensemble import Ensemble, open_ensemble
+from inpca.store.ensemble import MANIFEST, Ensemble, open_ensemble
+from inpca.store.matrix import TiledMatrix
 
 _PASS_DISTANCES = (
     "pass the distances of the new models to the training models, an array of shape "
@@ -64,17 +65,17 @@ class TrainingModels:
         )
 
     @classmethod
-    def of_matrix(cls, matrix: Any) -> "TrainingModels":
+    def of_matrix(cls, matrix: TiledMatrix) -> "TrainingModels":
         """What a distance matrix on disk says of the models it was computed from."""
-        attrs = dict(matrix.attrs)
-        ensemble = attrs.get("ensemble")
+        ensemble, sample_set = _ensemble_around(matrix.path), matrix.attrs.get("sample_set")
+        known = {} if ensemble is None else ensemble.sample_sets
         return cls(
-            metric=attrs.get("metric"),
-            sample_set=attrs.get("sample_set"),
+            metric=matrix.attrs.get("metric"),
+            sample_set=sample_set,
             models=matrix.models,
-            ensemble=None if ensemble is None else (Path(matrix.path) / ensemble).resolve(),
-            fingerprint=attrs.get("predictions_fingerprint"),
-            sample_set_fingerprint=attrs.get("sample_set_fingerprint"),
+            ensemble=None if ensemble is None else Path(ensemble.path),
+            fingerprint=matrix.attrs.get("identity", {}).get("predictions"),
+            sample_set_fingerprint=known[sample_set].fingerprint if sample_set in known else None,
         )
 
     def record(self, embedding: Path) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class TrainingModels:
             If they are not on disk, or have changed; says to pass distances instead.
         """
         if self.source is None:
-            if self.ensemble is None or self.sample_set is None:
+            if self.ensemble is None or self.models is None:
                 raise InputError(
                     "The training predictions of this embedding are not on disk: "
                     + _PASS_DISTANCES.format(m=n_models)
@@ -167,3 +168,11 @@ class TrainingModels:
                 f"(other fingerprint); fit again, or {_PASS_DISTANCES.format(m=n_models)}."
             )
         return source
+
+
+def _ensemble_around(path: Path) -> Ensemble | None:
+    """The ensemble whose folder `path` lies in: distances/<name>.zarr of it."""
+    for folder in Path(path).absolute().parents[:2]:
+        if (folder / MANIFEST).is_file():
+            return open_ensemble(folder)
+    return None
