@@ -152,7 +152,7 @@ def runtime_object(header: str, body: str) -> Path:
     folder.mkdir()
     (folder / "emulate.cuh").write_text(header)
     (folder / "runtime.cpp").write_text(body)
-    gcc([*FLAGS, "-O2", "-c", "runtime.cpp", "-o", "runtime.o"], folder)
+    gcc([*FLAGS, "-O3", "-c", "runtime.cpp", "-o", "runtime.o"], folder)
     return folder / "runtime.o"
 
 

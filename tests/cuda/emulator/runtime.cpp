@@ -2,6 +2,7 @@
 // copies, warp operations and tensor-core fragments. Compiled without instrumentation.
 #include "emulate.cuh"
 
+#include <cmath>
 #include <csetjmp>
 #include <csignal>
 #include <cstdarg>
@@ -438,47 +439,54 @@ struct HalfTable {
     }
 } const half_table;
 
-float truncate_to_float(double x) {
-    const float rounded = static_cast<float>(x);
-    if (!std::isfinite(rounded) || std::fabs(static_cast<double>(rounded)) <= std::fabs(x))
-        return rounded;
-    return std::nextafterf(rounded, 0.0f);
+// One row of D: c plus sixteen products, for eight columns at once. PTX leaves the order and the
+// rounding of the sum open. Three readings, by seed: the exact sum rounded once; float32 in
+// sequence, last product first; and, as measured on the cards: all terms cut to a common exponent
+// with two bits to spare, the sum cut to float32.
+using Row = float[8];
+
+void sum_exactly(const float (&a)[16], const Row (&b)[16], Row& d) {
+    double sum[8];
+    for (int n = 0; n < 8; ++n) sum[n] = d[n];
+    for (int k = 0; k < 16; ++k)
+        for (int n = 0; n < 8; ++n) sum[n] += static_cast<double>(a[k]) * b[k][n];
+    for (int n = 0; n < 8; ++n) d[n] = static_cast<float>(sum[n]);
 }
 
-// PTX leaves the order and the rounding of the sum open. Three readings, by seed: the exact sum
-// rounded once; float32 in sequence, last product first; and, as measured on the cards: all terms
-// cut to a common exponent with two bits to spare, the sum cut to float32.
-float sum_exactly(const float* products, float c) {
-    double sum = c;
-    for (int k = 0; k < 16; ++k) sum += products[k];
-    return static_cast<float>(sum);
+void sum_in_sequence(const float (&a)[16], const Row (&b)[16], Row& d) {
+    for (int k = 15; k >= 0; --k)
+        for (int n = 0; n < 8; ++n) d[n] += a[k] * b[k][n];
 }
 
-float sum_in_sequence(const float* products, float c) {
-    float sum = c;
-    for (int k = 15; k >= 0; --k) sum += products[k];
-    return sum;
-}
+uint32_t exponent_of(float x) { return bits<uint32_t>(x) & 0x7f800000u; }
 
-float sum_cut(const float* products, float c) {
-    uint32_t top = bits<uint32_t>(c) & 0x7f800000u;
-    for (int k = 0; k < 16; ++k) {
-        const uint32_t exponent = bits<uint32_t>(products[k]) & 0x7f800000u;
-        if (exponent > top) top = exponent;
+float cut_to_float(double x) { return bits<double>(bits<uint64_t>(x) & ~0x1fffffffull); }
+
+void sum_cut(const float (&a)[16], const Row (&b)[16], Row& d) {
+    uint32_t top[8];
+    for (int n = 0; n < 8; ++n) top[n] = exponent_of(d[n]);
+    for (int k = 0; k < 16; ++k)
+        for (int n = 0; n < 8; ++n) {
+            const uint32_t exponent = exponent_of(a[k] * b[k][n]);
+            top[n] = exponent > top[n] ? exponent : top[n];
+        }
+    Row exact;
+    std::memcpy(exact, d, sizeof exact);
+    sum_exactly(a, b, exact);
+    for (int n = 0; n < 8; ++n) {
+        const double unit = bits<float>(top[n]) * 0x1p-25;
+        double sum = std::trunc(d[n] / unit);
+        for (int k = 0; k < 16; ++k) sum += std::trunc(static_cast<double>(a[k]) * b[k][n] / unit);
+        const bool ordinary = top[n] > 0x10000000u && top[n] < 0x7f000000u;
+        d[n] = ordinary ? cut_to_float(sum * unit) : exact[n];
     }
-    if (top >= 0x7f000000u || top < 0x10000000u) return sum_exactly(products, c);
-    const double unit = static_cast<double>(bits<float>(top)) * 0x1p-25;
-    const double per_unit = 1.0 / unit;
-    int64_t sum = static_cast<int64_t>(c * per_unit);
-    for (int k = 0; k < 16; ++k) sum += static_cast<int64_t>(products[k] * per_unit);
-    return truncate_to_float(static_cast<double>(sum) * unit);
 }
 
-float mma_sum(const float* products, float c) {
+void sum_products(const float (&a)[16], const Row (&b)[16], Row& d) {
     switch (seed % 3) {
-        case 0: return sum_exactly(products, c);
-        case 1: return sum_in_sequence(products, c);
-        default: return sum_cut(products, c);
+        case 0: return sum_exactly(a, b, d);
+        case 1: return sum_in_sequence(a, b, d);
+        default: return sum_cut(a, b, d);
     }
 }
 
@@ -493,7 +501,8 @@ float half_of(uint32_t pair, int high) { return half_table.value[high ? pair >> 
 // Lane = 4·group + place. A (16×16): register r of a lane holds row group + 8·(r & 1) and columns
 // 2·place + 8·(r >> 1), +1. B (16×8): register r holds rows 2·place + 8·r, +1 of column group.
 // C and D (16×8): values 0, 1 are row group, 2, 3 row group + 8; columns 2·place, +1.
-void gather_fragments(const Warp& warp, float (&a)[16][16], float (&b)[8][16]) {
+void gather_fragments(const Warp& warp, float (&a)[16][16], float (&b)[16][8],
+                      float (&c)[16][8]) {
     for (int lane = 0; lane < kWarp; ++lane) {
         const auto& args = *static_cast<const MmaArguments*>(warp.arguments[lane]);
         const int group = lane >> 2, place = lane & 3;
@@ -502,25 +511,19 @@ void gather_fragments(const Warp& warp, float (&a)[16][16], float (&b)[8][16]) {
                 a[group + 8 * (r & 1)][2 * place + 8 * (r >> 1) + high] = half_of(args.a[r], high);
         for (int r = 0; r < 2; ++r)
             for (int high = 0; high < 2; ++high)
-                b[group][2 * place + 8 * r + high] = half_of(args.b[r], high);
+                b[2 * place + 8 * r + high][group] = half_of(args.b[r], high);
+        for (int i = 0; i < 4; ++i) c[group + 8 * (i >> 1)][2 * place + (i & 1)] = args.c[i];
     }
 }
 
 void complete_mma(Warp& warp) {
-    float a[16][16], b[8][16];
-    gather_fragments(warp, a, b);
+    float a[16][16], b[16][8], d[16][8];
+    gather_fragments(warp, a, b, d);
+    for (int row = 0; row < 16; ++row) sum_products(a[row], b, d[row]);
     for (int lane = 0; lane < kWarp; ++lane) {
-        const auto& args = *static_cast<const MmaArguments*>(warp.arguments[lane]);
         const int group = lane >> 2, place = lane & 3;
-        float out[4];
-        for (int i = 0; i < 4; ++i) {
-            const float* row = a[group + 8 * (i >> 1)];
-            const float* column = b[2 * place + (i & 1)];
-            float products[16];
-            for (int k = 0; k < 16; ++k) products[k] = row[k] * column[k];
-            out[i] = mma_sum(products, args.c[i]);
-        }
-        std::memcpy(args.d, out, sizeof out);   // d may be c
+        float* out = static_cast<const MmaArguments*>(warp.arguments[lane])->d;
+        for (int i = 0; i < 4; ++i) out[i] = d[group + 8 * (i >> 1)][2 * place + (i & 1)];
     }
 }
 
