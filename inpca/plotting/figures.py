@@ -277,6 +277,7 @@ def _explain(figure: Any, axes: list[Any], look: Look) -> None:
             frameon=False,
             title=title,
             markerscale=1.3,
+            borderaxespad=1.0,
         )
         legend.set_in_layout(True)
 

@@ -209,12 +209,13 @@
   }
 
   function referenceTraces(now) {
+    const flat = now.axes.length === 2;
     return data.references.map((reference) => {
       const symbol = { "@ignorance": "circle-open", "@truth": "diamond" }[reference.key] || "square-open";
       return trace(now, [reference.row], {
-        mode: "markers+text", name: plain(reference.name), text: ["<b>" + plain(reference.name) + "</b>"],
+        mode: flat ? "markers+text" : "markers", name: plain(reference.name), text: ["<b>" + plain(reference.name) + "</b>"],
         textposition: besides(now, reference),
-        cliponaxis: now.axes.length === 2 ? false : undefined,
+        cliponaxis: flat ? false : undefined,
         textfont: { size: 14, color: "black" },
         marker: {
           symbol, color: "black", size: symbol === "circle-open" ? 11 : 8,
@@ -224,10 +225,22 @@
     });
   }
 
+  // In space a crowd of models hides what is behind it; an annotation stays in front.
+  function referenceNotes(now) {
+    return data.references.map((reference) => ({
+      x: data.points[now.axes[0]][reference.row],
+      y: data.points[now.axes[1]][reference.row],
+      z: data.points[now.axes[2]][reference.row],
+      text: "<b>" + plain(reference.name) + "</b>",
+      ax: 0, ay: reference.key === "@truth" ? -38 : 38, font: { size: 14, color: "black" },
+      bgcolor: "rgba(255,255,255,0.75)", arrowhead: 0, arrowwidth: 1.2, arrowcolor: "black", standoff: 5,
+    }));
+  }
+
   // Above for truth, below for the others, and in a flat picture towards its middle.
   function besides(now, reference) {
     const height = reference.key === "@truth" ? "top" : "bottom";
-    if (now.axes.length === 3) return height + " center";
+    if (now.axes.length === 3) return height + " center"; // not shown there
     const axis = data.points[now.axes[0]];
     const middle = (extent(axis)[0] + extent(axis)[1]) / 2;
     return height + (axis[reference.row] > middle ? " left" : " right");
@@ -268,6 +281,9 @@
       showlegend: true,
       hovermode: "closest",
     };
+    const box = find("scatter").getBoundingClientRect();
+    const narrow = box.width < 700;
+    if (narrow) Object.assign(made.legend, { orientation: "h", x: 0, y: -0.08, yanchor: "top", maxheight: 0.3 });
     if (now.axes.length === 2) {
       made.margin = { l: 85, r: 20, t: 30, b: 75 };
       made.xaxis = axis(now.axes[0]);
@@ -280,11 +296,14 @@
     const ratio = sides.map((side) => (now.equal ? Math.max(side / longest, 0.02) : Math.max(side / longest, 0.6)));
     const scale = 1.15 / Math.cbrt(ratio[0] * ratio[1] * ratio[2]);
     const limit = Math.min(scale, now.equal ? 1.9 : 1.45);
+    const back = Math.max(1, (1.3 * box.height) / (box.width - (narrow ? 0 : 190)));
     made.scene = {
       xaxis: axis(now.axes[0]), yaxis: axis(now.axes[1]), zaxis: axis(now.axes[2]),
       aspectmode: "manual",
       aspectratio: { x: ratio[0] * limit, y: ratio[1] * limit, z: ratio[2] * limit },
-      camera: { eye: { x: 1.1, y: -1.8, z: 0.8 }, center: { x: 0, y: 0, z: -0.15 } },
+      // The picture is as high as its box whatever the width; step back where it is narrow.
+      camera: { eye: { x: 1.1 * back, y: -1.8 * back, z: 0.8 * back }, center: { x: 0, y: 0, z: -0.15 } },
+      annotations: referenceNotes(now),
     };
     return made;
   }

@@ -16,7 +16,7 @@ Stress = Literal["root", "eq8", "both"]
 
 # Okabe & Ito's palette; black is kept for the reference models, and yellow comes last because it is
 # faint on white. The order keeps the first four furthest apart for deuteranopes and protanopes
-# (simulated after Machado et al. 2009: ΔE ≥ 24; green and purple would be 6 apart).
+# (simulated after Machado et al. 2009: ΔE ≥ 24; green and purple are 18 apart).
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442")
 MARKERS = ("o", "^", "s", "v", "X", "P", "<", ">")
 LINE_STYLES = ("-", "--", "-.", ":")
