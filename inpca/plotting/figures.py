@@ -68,8 +68,7 @@ def plot_pairs(
     numbers = _components(tuple(components), scene.points.shape[1])
     pairs = list(combinations(numbers, 2))
     if figure is None:
-        size = (4.7 * len(pairs) + 0.4, 5.1)
-        figure = require("matplotlib.pyplot").figure(figsize=size, layout="compressed")
+        figure = require("matplotlib.pyplot").figure(**pairs_paper(len(pairs)))
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     for ax, pair in zip(panels, pairs):
         draw_models(ax, scene, pair, look)
@@ -160,6 +159,13 @@ def plot_spectrum(
     ax.set_ylabel("|eigenvalue| of W, nats per sample")
     ax.legend(loc="lower left", frameon=False)
     return ax
+
+
+def pairs_paper(n_pairs: int) -> dict[str, Any]:
+    """Size and layout of a figure of pairs, as keyword arguments of matplotlib's ``figure``."""
+    engine = require("matplotlib.layout_engine").ConstrainedLayoutEngine
+    # Square panels move a little after the layout is made: leave room above the legend.
+    return {"figsize": (4.7 * n_pairs + 0.4, 5.1), "layout": engine(compress=True, h_pad=0.1)}
 
 
 def _write_stress(ax: Any, embedding: EmbeddingLike, stress: Stress, ranks: list[int]) -> None:
@@ -277,7 +283,6 @@ def _explain(figure: Any, axes: list[Any], look: Look) -> None:
             frameon=False,
             title=title,
             markerscale=1.3,
-            borderaxespad=1.0,
         )
         legend.set_in_layout(True)
 

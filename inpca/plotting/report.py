@@ -169,27 +169,27 @@ def _figures(
 
 def _pairs(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **rest: Any) -> Any:
     n_pairs = 3 if np.shape(embedding.embedding_)[1] >= 3 else 1
-    drawn = _figure((4.7 * n_pairs + 0.4, 5.1), "compressed")
+    drawn = _figure(**figures.pairs_paper(n_pairs))
     return figures.plot_pairs(embedding, models, color, figure=drawn, **rest)
 
 
 def _three(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **rest: Any) -> Any:
-    drawn = _figure((9, 6.4), "constrained")
+    drawn = _figure((9, 6.4))
     ax = drawn.add_subplot(projection="3d")
     figures.plot_3d(embedding, models, color, ax=ax, **rest)
     return drawn
 
 
 def _spectrum(embedding: EmbeddingLike) -> Any:
-    drawn = _figure((7, 4.8), "constrained")
+    drawn = _figure((7, 4.8))
     figures.plot_spectrum(embedding, ax=drawn.add_subplot())
     return drawn
 
 
-def _figure(size: tuple[float, float], layout: str) -> Any:
+def _figure(figsize: tuple[float, float], layout: Any = "constrained") -> Any:
     """A figure that pyplot does not know of, so that nothing has to be closed."""
     require("mpl_toolkits.mplot3d")  # registers the projection "3d"
-    return require("matplotlib.figure").Figure(figsize=size, layout=layout)
+    return require("matplotlib.figure").Figure(figsize=figsize, layout=layout)
 
 
 def _rendered(drawn: Any, ending: str, dpi: int) -> bytes:
