@@ -275,12 +275,23 @@ def test_saved_embedding__opens_with_xarray(tmp_path: Path) -> None:
         assert data["eigenvalues"].attrs["units"] == "nat"
 
 
-def test_transform_in_small_memory__goes_batch_by_batch_to_the_same_numbers() -> None:
-    p, new = probs(60, n=5), probs(500, n=5, seed=1)
+def test_transform_in_small_memory__goes_batch_by_batch_to_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p, new = probs(60), probs(20, seed=1)
     embedding = inpca.InPCA(n_components=3).fit(p)
     expected = embedding.transform(new)
-    embedding.set_params(memory=400_000)  # distances of 208 models a batch
-    assert embedding.transform(new) == pytest.approx(expected, abs=1e-9)
+    seven_rows = 4 * 8 * 60 * 7
+    monkeypatch.setattr("inpca.embedding.inpca.memory_budget", lambda memory: seven_rows)
+    rows: list[int] = []
+    monkeypatch.setattr(
+        "inpca.embedding.inpca.pairwise_distances",
+        lambda X, Y, **options: (
+            rows.append(X.shape[0]) or inpca.pairwise_distances(X, Y, **options)
+        ),
+    )
+    assert embedding.transform(new) == pytest.approx(expected, abs=1e-12)
+    assert rows == [7, 7, 6]
 
 
 def test_eigenvectors_in_the_store__keep_the_sign_convention(tmp_path: Path) -> None:
