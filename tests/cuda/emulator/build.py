@@ -136,7 +136,7 @@ def compiled(files: tuple[tuple[str, str], ...], flags: tuple[str, ...], watched
     """The loaded library; equal texts and flags are compiled once."""
     digest = hashlib.sha256(repr((files, flags, watched)).encode()).hexdigest()[:16]
     folder = workshop() / digest
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, text in files:
         (folder / name).write_text(text)
     texts = dict(files)
@@ -149,7 +149,7 @@ def compiled(files: tuple[tuple[str, str], ...], flags: tuple[str, ...], watched
 @cache
 def runtime_object(header: str, body: str) -> Path:
     folder = workshop() / hashlib.sha256((header + body).encode()).hexdigest()[:16]
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "emulate.cuh").write_text(header)
     (folder / "runtime.cpp").write_text(body)
     gcc([*FLAGS, "-O3", "-c", "runtime.cpp", "-o", "runtime.o"], folder)

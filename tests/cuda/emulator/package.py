@@ -72,7 +72,7 @@ class Engine:
     n_classes: int
     path: str
     tile_size: int = 128
-    warps_across: int = 2
+    warps_across: int | str = "(WIDE ? 4 : 2)"  # as few as fill a patch
     seed: int = 0
     watched: bool = True
     slabs: int = 1
@@ -83,7 +83,7 @@ class Engine:
     lost_pairs: int = field(default=0, init=False)
 
     def module(
-        self, file: str, kernel: str, constants: Sequence[str] = (), **macros: int
+        self, file: str, kernel: str, constants: Sequence[str] = (), **macros: int | str
     ) -> Module:
         """The source compiled for these classes, with those edits that concern it."""
         edits = [e for e in self.edits if e.file == file or not e.file.endswith(".cu")]
