@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -108,8 +109,10 @@ def run_demo(
     Raises
     ------
     InputError
-        If `output` holds a demonstration with other settings, or another file or folder.
+        If `output` holds a demonstration with other settings, or something else; if a package
+        that the demonstration needs is not installed.
     """
+    _require_packages()
     from collectors.zoo.sweep import missing_trainings, train_all
     from inpca import open_ensemble
 
@@ -134,6 +137,14 @@ def run_demo(
     ]
 
 
+def _require_packages() -> None:
+    missing = [name for name in ("torch", "matplotlib", "plotly") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"The demo needs {', '.join(missing)}, not installed here: pip install 'inpca[demo]'."
+        )
+
+
 # --- the folder ------------------------------------------------------------------------------
 
 
@@ -145,7 +156,9 @@ def _claim(demo: Demo, settings: Settings, restart: bool) -> None:
     if demo.settings.is_file():
         if restart:
             _remove(demo)
-        elif demo.settings.read_bytes() != record:
+        elif demo.settings.read_bytes() == record:
+            return
+        else:
             raise InputError(
                 f"`output` {demo.folder} holds a demo with other settings (see {demo.settings}); "
                 "choose another folder (--output), or begin again (--restart)."
@@ -270,7 +283,7 @@ def _summary(embedding: "InPCA", models: "Ensemble") -> list[str]:
     n_time_like = int((np.asarray(embedding.signature_) < 0).sum())
 
     def row(values: NDArray[np.float64]) -> str:
-        return "  ".join(f"{rank}: {100 * values[rank - 1]:.1f} %" for rank in ranks)
+        return "  ".join(f"{rank}: {100 * values[rank - 1]:.2f} %" for rank in ranks)
 
     return [
         f"Models embedded                 {len(models.models)} (with ignorance and truth), "

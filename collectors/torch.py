@@ -9,8 +9,7 @@ rec.step(model, step=0, epoch=0)       # and again after every update
 if __name__ != "collectors.torch":
     raise ImportError(
         "collectors/torch.py was imported as a top-level module, where it hides torch itself: the "
-        "folder collectors/ is on sys.path; put the folder above it there, or run "
-        "`python -m collectors.demo` rather than a file inside it."
+        "folder collectors/ is on sys.path; put the folder above it there."
     )
 
 import os
