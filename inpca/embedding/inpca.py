@@ -383,7 +383,7 @@ def load_embedding(
     """
     path = Path(path).absolute()
     arrays, models, attrs = read_embedding(path)
-    embedding = InPCA(**saved.parameters(attrs))
+    embedding = InPCA(**saved.parameters(arrays, attrs, path))
     saved.restore(embedding, arrays, attrs, models, path)
     embedding._derive()
     if training is not None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.embedding.training import TrainingModels
+from inpca.errors import InputError
 
 # Fitted arrays that everything else follows from, and arrays written for other readers' sake.
 ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
@@ -29,8 +30,24 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     return arrays, attrs
 
 
-def parameters(attrs: dict[str, Any]) -> dict[str, Any]:
-    """Constructor arguments of the estimator that was saved."""
+def parameters(
+    arrays: dict[str, NDArray[Any]], attrs: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """Constructor arguments of the estimator that was saved.
+
+    Raises
+    ------
+    InputError
+        If something else than `dump` made the arrays and attributes.
+    """
+    needed = {name.rstrip("_") for name in (*ARRAYS, *_NUMBERS)}
+    needed |= {"parameters", "solver", "converged", "clusters", "training"}
+    missing = sorted(needed - set(arrays) - set(attrs))
+    if missing:
+        raise InputError(
+            f"`path` {path} lacks {', '.join(missing)}, which InPCA.save writes; fit and "
+            "save again."
+        )
     return dict(attrs["parameters"])
 
 

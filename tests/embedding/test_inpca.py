@@ -179,6 +179,19 @@ def test_identical_models__embed_in_a_point() -> None:
     assert (embedding.transform(random_predictions(2, 6, 4, seed=1)) == 0).all()
 
 
+@pytest.mark.parametrize("sharp", [1e-4, 1.0, 60.0])
+def test_near_copies_in_float32__embed_although_rounding_makes_distances_negative(
+    sharp: float,
+) -> None:
+    # From models that differ by 1e-4 to saturated ones with log-probabilities near −200.
+    p = random_predictions(1, 20, 4, sharp=sharp)[0]
+    noise = 1e-4 * np.random.default_rng(1).normal(size=(30, 20, 4))
+    logits = np.maximum(np.log(p), -200) + noise
+    d = inpca.pairwise_distances(logits.astype(np.float32), kind="logits")
+    embedding = embed(d, 29)
+    assert intervals(embedding) == pytest.approx(d, abs=1e-12)
+
+
 def test_zero_eigenvalues__give_coordinates_of_zero_without_division() -> None:
     x = np.array([0.0, 1.0, 3.0, 7.0])
     d = np.subtract.outer(x, x) ** 2

@@ -1,5 +1,6 @@
 """Embeddings of ensembles and of tiles on disk, saved, opened again, and projected into."""
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import inpca
 from inpca import InputError
 from inpca.embedding.pairs import fix_signs
+from inpca.store.embedding import write_embedding
 
 ARRAYS = ("embedding_", "eigenvalues_", "eigenvectors_", "signature_", "residuals_",
           "explained_stress_", "explained_stress_root_", "row_means_", "converged_")  # fmt: skip
@@ -262,6 +264,21 @@ def test_saving_twice__is_refused_unless_asked_for(tmp_path: Path) -> None:
 def test_path_that_is_no_embedding__is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must be an embedding made by inpca"):
         inpca.load_embedding(tmp_path)
+
+
+def test_embedding_that_another_program_wrote__is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    write_embedding(tmp_path / "e.zarr", {"embedding": np.zeros((3, 1))}, None, {})
+    with pytest.raises(InputError, match=r"lacks clusters, converged, eigenvalues"):
+        inpca.load_embedding(tmp_path / "e.zarr")
+
+
+def test_pickled_embedding_of_an_ensemble__projects_the_same(
+    old_and_new: tuple[inpca.Ensemble, inpca.Ensemble],
+) -> None:
+    old, new = old_and_new
+    embedding = inpca.InPCA(n_components=3).fit(old)
+    again = pickle.loads(pickle.dumps(embedding))
+    assert (again.transform(new) == embedding.transform(new)).all()
 
 
 def test_saved_embedding__opens_with_xarray(tmp_path: Path) -> None:
