@@ -259,11 +259,13 @@ def _choose(
         slab = min(GROUP, sizes.n_samples)
         least = sizes.parts(1, min(2, len(sizes.bands.slices)), slab, fixed)
         named = ", ".join(f"{name} {format_bytes(part)}" for name, part in least.items())
+        cures = ["raise `memory`"]
+        cures += ["write to `out`"] if "result" in fixed else []
+        cures += [f"take a `tile_size` < {sizes.tile_size}"] if sizes.tile_size > LANES else []
+        cures += ["take fewer workers"] if sizes.n_workers > 1 else []
         raise ResourceError(
             f"The smallest block needs {format_bytes(sum(least.values()))} ({named}) but `memory` "
-            f"is {format_bytes(memory)}; raise `memory`, "
-            + ("or use `out`, or " if "result" in fixed else "or ")
-            + f"a `tile_size` < {sizes.tile_size}."
+            f"is {format_bytes(memory)}; {' or '.join(cures)}."
         )
     return best[1], best[2]
 

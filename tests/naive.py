@@ -1,0 +1,144 @@
+"""Slow, obvious float64 versions of what the package computes: the oracles of the tests.
+
+Everything here follows the papers' formulas letter by letter and takes small arrays. Predictions
+are log-probabilities (n_models, n_samples, n_classes) unless said otherwise.
+"""
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+FLOOR = 2.0**-62
+
+
+def log_probs(probs):
+    """ln p, −inf for 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(np.asarray(probs, np.float64))
+
+
+def ignorance(n_samples, n_classes):
+    """Log-probabilities of 1/C everywhere, as one model (1, N, C)."""
+    return np.full((1, n_samples, n_classes), -math.log(n_classes))
+
+
+def truth(labels, n_classes):
+    """Log-probabilities of the one-hot labels, as one model (1, N, C)."""
+    return log_probs(np.eye(n_classes)[np.asarray(labels)][None])
+
+
+def random_models(n_models, n_samples, n_classes, *, seed=0, sharpness=2.0):
+    """Log-probabilities of random logits; sharper is more saturated."""
+    logits = sharpness * np.random.default_rng(seed).normal(size=(n_models, n_samples, n_classes))
+    logits -= logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def affinities(log_p, log_q, floor=0.0):
+    """a_uv[n] = Σ_c √p_u[n,c] √p_v[n,c], shape (u, v, n)."""
+    x = np.maximum(np.exp(0.5 * np.asarray(log_p, np.float64)), floor)
+    y = np.maximum(np.exp(0.5 * np.asarray(log_q, np.float64)), floor)
+    return np.einsum("unc,vnc->uvn", x, y)
+
+
+def distance(log_p, log_q=None, floor=FLOOR):
+    """D_uv = −(1/N) Σ_n ln a_uv[n] − (D_uu + D_vv)/2, Eq. 2 with the self-normalisation."""
+    log_q = log_p if log_q is None else log_q
+    d_u = np.array([_mean_log(u[None], u[None], floor)[0, 0] for u in log_p])
+    d_v = np.array([_mean_log(v[None], v[None], floor)[0, 0] for v in log_q])
+    return _mean_log(log_p, log_q, floor) - (d_u[:, None] + d_v[None, :]) / 2
+
+
+def _mean_log(log_p, log_q, floor):
+    return -np.log(affinities(log_p, log_q, floor)).mean(axis=-1)
+
+
+def floored(log_p, log_q=None):
+    """Contributions that the floor caps, pair by pair; pairs u < v if `log_q` is left out."""
+    count = 0
+    others = log_p if log_q is None else log_q
+    for u, p in enumerate(log_p):
+        for v, q in enumerate(others):
+            if log_q is None and v <= u:
+                continue
+            count += sum(_is_floored(a, b) for a, b in zip(p, q))
+    return count
+
+
+def _is_floored(log_a, log_b):
+    a, b = np.exp(0.5 * np.float64(log_a)), np.exp(0.5 * np.float64(log_b))
+    both = (a > FLOOR) & (b > FLOOR)
+    return a.min() <= FLOOR and b.min() <= FLOOR and (a * b)[both].sum() <= FLOOR
+
+
+def centred(d):
+    """W = −½ L D L, L = I − 11ᵀ/m (Eq. 6)."""
+    m = len(d)
+    centring = np.eye(m) - np.ones((m, m)) / m
+    return -0.5 * centring @ d @ centring
+
+
+def eigen(w):
+    """Eigenvalues by decreasing magnitude, and eigenvectors as columns."""
+    values, vectors = np.linalg.eigh(w)
+    order = np.argsort(-np.abs(values), kind="stable")
+    return values[order], vectors[:, order]
+
+
+def embedding(d, n_components):
+    """Coordinates U √|λ| (m, k), and the eigenvalues (m,); signs of columns are arbitrary."""
+    values, vectors = eigen(centred(d))
+    return vectors[:, :n_components] * np.sqrt(np.abs(values[:n_components])), values
+
+
+def explained_stress(eigenvalues):
+    """Eq. 8 as printed, for every number of kept components: 1 − Σ_{k>d} λ² / Σ λ²."""
+    squares = np.asarray(eigenvalues) ** 2
+    return np.array([1 - squares[d:].sum() / squares.sum() for d in range(1, len(squares) + 1)])
+
+
+def explained_stress_root(eigenvalues):
+    """1 − √(1 − Σ_{k≤d} λ² / ‖W‖_F²), as in the published figures."""
+    return np.array([1 - math.sqrt(max(0.0, 1 - s)) for s in explained_stress(eigenvalues)])
+
+
+def project(d_new, d, n_components):
+    """Coordinates of new models from their distances to the old (Eq. 9, Gower centring)."""
+    values, vectors = eigen(centred(d))
+    r = d.mean(axis=1)
+    w_new = -0.5 * (d_new - d_new.mean(axis=1, keepdims=True) - r[None, :] + r.mean())
+    kept, u = values[:n_components], vectors[:, :n_components]
+    return (w_new @ u) / (np.sign(kept) * np.sqrt(np.abs(kept)))
+
+
+def geodesic(p, q, t):
+    """Point t of the geodesic between two tables of probabilities (N, C) (Eq. 3)."""
+    x, y = np.sqrt(p), np.sqrt(q)
+    angle = np.arccos(np.clip((x * y).sum(axis=-1, keepdims=True), 0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        root = (np.sin((1 - t) * angle) * x + np.sin(t * angle) * y) / np.sin(angle)
+    return np.where(angle < 1e-9, x, root) ** 2
+
+
+def progress(log_p, labels):
+    """Position of the nearest point of the geodesic from ignorance to truth (Eq. 4), (m,)."""
+    n_models, n_samples, n_classes = log_p.shape
+    start = np.full((n_samples, n_classes), 1 / n_classes)
+    end = np.eye(n_classes)[labels]
+
+    def distance_to(s, x):
+        overlap = (np.sqrt(geodesic(start, end, s)) * x).sum(axis=-1)
+        return np.arccos(np.clip(overlap, 0, 1)).mean()
+
+    out = np.empty(n_models)
+    for u, model in enumerate(log_p):
+        x = np.exp(0.5 * model)
+        grid = np.linspace(0, 1, 201)
+        best = grid[np.argmin([distance_to(s, x) for s in grid])]
+        bounds = max(0.0, best - 0.005), min(1.0, best + 0.005)
+        found = minimize_scalar(
+            distance_to, bounds=bounds, args=(x,), method="bounded", options={"xatol": 1e-9}
+        )
+        out[u] = found.x
+    return out
