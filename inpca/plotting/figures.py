@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # frame, with an arrow that says where it is.
 _SQUEEZE = 0.4
 # Axes whose spans differ by less than this get the same scale.
-_SAME_SCALE = 3.0
+_SAME_SCALE = 2.0
 
 
 def plot_pairs(
@@ -179,7 +179,7 @@ def _write_stress(ax: Any, embedding: EmbeddingLike, stress: Stress, ranks: list
     for row, form in enumerate(reversed(forms)):
         values = style.stress_of(embedding, form)
         for rank in ranks:
-            text = style.percent(values[rank - 1])
+            text = style.brief_percent(values[rank - 1])
             looks = {"color": "black", "fontweight": "bold"} if row == len(forms) - 1 else {}
             ax.annotate(
                 text,

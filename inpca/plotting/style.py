@@ -132,14 +132,23 @@ def axis_label(embedding: EmbeddingLike, number: int, *, join: str = ", ") -> st
 def percent(share: float) -> str:
     """A share in percent; "100 %" only if it is.
 
-    >>> percent(0.761), percent(0.0123), percent(0.9996), percent(1.0)
-    ('76 %', '1.2 %', 'over 99.9 %', '100 %')
+    >>> percent(0.761), percent(0.0123), percent(0.99982), percent(0.99999), percent(1.0)
+    ('76 %', '1.2 %', '99.98 %', 'over 99.99 %', '100 %')
     """
     value = 100 * float(share)
     if value >= 100 - 1e-9:
         return "100 %"
-    if value > 99.9:
-        return "over 99.9 %"
-    if 0 < value < 0.1:
-        return "under 0.1 %"
-    return f"{value:.1f} %" if value < 1.95 or value >= 99 else f"{value:.0f} %"
+    if value > 99.99:
+        return "over 99.99 %"
+    if 0 < value < 0.01:
+        return "under 0.01 %"
+    if value < 1.95:
+        return f"{value:.2g} %"
+    # Never rounded up to the next one: 99.95 is not 100.
+    digits = 0 if value < 98.5 else 1 if value < 99.85 else 2
+    return f"{value:.{digits}f} %"
+
+
+def brief_percent(share: float) -> str:
+    """The same in less room: ">99.99 %"."""
+    return percent(share).replace("over ", ">").replace("under ", "<")

@@ -165,8 +165,12 @@ class Browser:
             ["chromedriver", f"--port={port}"], stdout=self._log, stderr=self._log
         )
         self._url = f"http://127.0.0.1:{port}"
-        self._wait_until_ready()
-        self._url += "/session/" + self._open(folder, size)
+        try:
+            self._wait_until_ready()
+            self._url += "/session/" + self._open(folder, size)
+        except BaseException:
+            self._end()
+            raise
 
     def _open(self, folder: Path, size: tuple[int, int]) -> str:
         flags = "headless no-sandbox disable-quic no-first-run disable-background-networking"
@@ -234,6 +238,9 @@ class Browser:
 
     def close(self) -> None:
         self._ask("DELETE", "")
+        self._end()
+
+    def _end(self) -> None:
         self._process.terminate()
         self._process.wait()
         self._log.close()
