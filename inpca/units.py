@@ -57,7 +57,7 @@ def format_bytes(n_bytes: float) -> str:
     return (
         f"{n_bytes:.0f} {unit}"
         if unit == "B"
-        else f"{n_bytes:.3g} {unit}"
+        else f"{n_bytes:.0f} {unit}"
         if n_bytes >= 100
         else f"{n_bytes:.1f} {unit}"
     )

@@ -1,0 +1,64 @@
+"""What this machine has, and the array namespace by name."""
+
+import json
+import sys
+from importlib import util
+
+import numpy as np
+import pytest
+
+from inpca import InputError, ResourceError, backend
+from inpca.backend import available_memory, free_disk, machine, namespace, total_memory
+
+
+def test_namespace__of_numpy_is_numpy():
+    assert namespace("numpy") is namespace(np.ones(2)) is namespace([1, 2]) is np
+
+
+def test_namespace__refuses_other_names():
+    with pytest.raises(InputError, match="'numpy' or 'cupy', not 'jax'"):
+        namespace("jax")
+
+
+@pytest.mark.skipif(util.find_spec("cupy") is not None, reason="cupy is installed")
+def test_namespace__of_cupy_says_how_to_get_it():
+    with pytest.raises(ResourceError, match="pip install"):
+        namespace("cupy")
+
+
+def test_machine__says_what_there_is_and_fits_into_json(tmp_path):
+    found = json.loads(json.dumps(machine(tmp_path).to_dict()))
+    assert found["cores"] >= 1
+    assert 0 < found["memory_available"] <= found["memory_total"]
+    assert found["disk_free"] > 0
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["blas"]
+    assert isinstance(found["gpus"], list)
+
+
+@pytest.mark.parametrize(("limit", "used", "expected"), [("5000", "2000", 3000), ("90", "95", 0)])
+def test_available_memory__keeps_to_the_limit_of_a_container(
+    tmp_path, monkeypatch, limit, used, expected
+):
+    (tmp_path / "max").write_text(limit + "\n")
+    (tmp_path / "current").write_text(used + "\n")
+    files = ((str(tmp_path / "max"), str(tmp_path / "current")),)
+    monkeypatch.setattr(backend, "_CGROUP_FILES", files)
+    assert available_memory() == expected
+    assert total_memory() == int(limit)
+
+
+def test_available_memory__without_a_limit_is_the_machines(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "current").write_text("2000\n")
+    files = ((str(tmp_path / "max"), str(tmp_path / "current")),)
+    monkeypatch.setattr(backend, "_CGROUP_FILES", files)
+    assert available_memory() > 10_000_000
+
+
+def test_free_disk__of_a_path_that_is_not_there_is_its_disks(tmp_path):
+    assert free_disk(tmp_path / "a" / "b") > 0
+
+
+def test_backend__imports_no_gpu_library_before_it_is_asked():
+    assert "cupy" not in sys.modules
