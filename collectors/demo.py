@@ -53,7 +53,7 @@ class Settings:
         from collectors.zoo.sweep import grid
         from collectors.zoo.training import Training
 
-        length = {"epochs": self.epochs, "n_checkpoints": self.n_checkpoints}
+        length: dict[str, Any] = {"epochs": self.epochs, "n_checkpoints": self.n_checkpoints}
         embedded = grid(self.architectures, self.optimizers, range(self.seeds), **length)
         return embedded + [Training(*pair, self.seeds, **length) for pair in self.held_out]
 
@@ -204,7 +204,8 @@ def _embed(models: "Ensemble", n_components: int, progress: ProgressArgument) ->
 
     path = models.embeddings_path("train")
     if path.exists():
-        return load_embedding(path)
+        loaded: InPCA = load_embedding(path)
+        return loaded
     matrix = pairwise_distances(
         models, sample_set="train", out=models.distances_path("train"), progress=progress
     )
@@ -238,7 +239,8 @@ def _draw(
     from inpca.plotting.figures import plot_3d, plot_pairs, plot_spectrum
     from inpca.plotting.page import interactive_page
 
-    table, extra = models.models, {"projected": projected, "projected_models": held_out.models}
+    table = models.models
+    extra: dict[str, Any] = {"projected": projected, "projected_models": held_out.models}
     painters: dict[Path, Callable[[Path], object]] = {
         demo.figure("pairs"): _figure(lambda: plot_pairs(embedding, table, **extra)),
         demo.figure("scatter"): _figure(lambda: plot_3d(embedding, table, **extra).figure),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from joblib import cpu_count
 
@@ -16,7 +17,7 @@ from inpca.progress import ProgressArgument, reporting
 
 
 def grid(
-    architectures: Iterable[str], optimizers: Iterable[str], seeds: Iterable[int], **settings: int
+    architectures: Iterable[str], optimizers: Iterable[str], seeds: Iterable[int], **settings: Any
 ) -> list[Training]:
     """One `Training` for every combination, `settings` the same for all."""
     return [Training(*choice, **settings) for choice in product(architectures, optimizers, seeds)]

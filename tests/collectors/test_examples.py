@@ -1,6 +1,6 @@
 """The examples run as they stand and leave an ensemble that is whole."""
 
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -18,10 +18,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("digits_sklearn.py", ["forest-10-0", "forest-100-0", "mlp-0", "sgd-0"]),
     ],
 )
-def test_example__leaves_a_whole_ensemble(tmp_path, script, runs):
+def test_example__leaves_a_whole_ensemble(tmp_path, monkeypatch, script, runs):
     path = tmp_path / "digits.ensemble"
-    words = ["--ensemble", str(path), "--epochs", "2"]
-    subprocess.run([sys.executable, "-W", "error", str(EXAMPLES / script), *words], check=True)
+    monkeypatch.setattr(sys, "argv", [script, "--ensemble", str(path), "--epochs", "2"])
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
     ensemble = inpca.open_ensemble(path)
     assert ensemble.runs == runs
     assert ensemble.check() == []
