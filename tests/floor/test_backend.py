@@ -1,6 +1,7 @@
 """What this machine has, and the array namespace by name."""
 
 import json
+import subprocess
 import sys
 from importlib import util
 
@@ -61,4 +62,5 @@ def test_free_disk__of_a_path_that_is_not_there_is_its_disks(tmp_path):
 
 
 def test_backend__imports_no_gpu_library_before_it_is_asked():
-    assert "cupy" not in sys.modules
+    code = "import sys, inpca.backend; sys.exit('cupy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

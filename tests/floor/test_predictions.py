@@ -94,7 +94,7 @@ def test_array_predictions__read_the_block_that_is_asked_for():
 
 
 def test_array_predictions__are_checked_when_they_are_made():
-    with pytest.raises(InputError, match="`Y` has NaN .* model 2, sample 3"):
+    with pytest.raises(InputError, match=r"`Y` has NaN .* model 2, sample 3"):
         ArrayPredictions(change(np.nan), name="Y")
     with pytest.raises(InputError, match=r"one model .* goes in as X\[None\]"):
         ArrayPredictions(models()[0])
