@@ -1,6 +1,7 @@
 """Files that are there, whole, after a crash: write beside, fsync, rename, fsync the folder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -20,6 +21,23 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     os.replace(partial, path)
     if sync:
         sync_folder(path.parent)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Replace several files, each as `write_bytes` does; durable when this returns.
+
+    In four sweeps (write, fsync, rename, fsync the folders) rather than file by file: on ext4 25
+    files then cost 3 commits of its journal instead of 50.
+    """
+    partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
+    for path, data in contents.items():
+        partials[path].write_bytes(data)
+    for partial in partials.values():
+        sync_file(partial)
+    for path, partial in partials.items():
+        os.replace(partial, path)
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
 
 
 def sync_file(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading all of an ensemble to find what is damaged."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from inpca.errors import InpcaError
 from inpca.store.catalogue import run_stamps
 from inpca.store.files import Damage, file_lock, sweep, take
-from inpca.store.group import check_members
+from inpca.store.group import check_members, repeat_metadata
 from inpca.store.run import SUFFIX, Run
 
 
@@ -18,13 +19,14 @@ def check_ensemble(path: Path) -> list[Damage]:
         found += _check_store(path, store, partial(check_members, store))
     for run_id in run_stamps(path / "runs"):
         run = path / "runs" / f"{run_id}{SUFFIX}"
-        _sweep_run(path, run_id)
-        found += _check_store(path, run, partial(_check_run, run))
+        found += _check_store(path, run, partial(_check_run, path, run_id))
     return found
 
 
-def _check_run(run: Path) -> list[Damage]:
-    return Run(run).check()
+def _check_run(path: Path, run_id: str) -> list[Damage]:
+    run = Run(path / "runs" / f"{run_id}{SUFFIX}")
+    _tidy(path, run_id)
+    return run.check()
 
 
 def _check_store(path: Path, store: Path, check: Callable[[], list[Damage]]) -> list[Damage]:
@@ -36,11 +38,19 @@ def _check_store(path: Path, store: Path, check: Callable[[], list[Damage]]) -> 
         return [Damage(f"{key}/zarr.json", str(error))]
 
 
-def _sweep_run(path: Path, run_id: str) -> None:
-    """Remove a killed writer's leftovers, unless a writer is at work there."""
+def _tidy(path: Path, run_id: str) -> None:
+    """Put a run in order after a killed writer, unless a writer is at work there.
+
+    Leftovers go, and the `zarr.json` of arrays and sub-groups, which only repeat the root's and
+    are written after it, are made to say the same again.
+    """
+    if not os.access(path, os.W_OK):
+        return  # nothing to put in order where nobody can write
     lock = file_lock(path / ".locks" / f"{run_id}.lock")
     if take(lock):
         try:
-            sweep(path / "runs" / f"{run_id}{SUFFIX}")
+            run = path / "runs" / f"{run_id}{SUFFIX}"
+            sweep(run)
+            repeat_metadata(run)
         finally:
             lock.release()

@@ -16,7 +16,7 @@ from inpca.predictions import Kind
 from inpca.store import schema
 from inpca.store.catalogue import models_table, read_entries
 from inpca.store.check import check_ensemble
-from inpca.store.files import Damage, file_lock
+from inpca.store.files import Damage, file_lock, sweep
 from inpca.store.layout import to_json
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
@@ -76,12 +76,8 @@ def create_ensemble(
         raise InputError(f"`dtype` must be 'float32' or 'float16', not {dtype!r}.")
     manifest = _manifest(sets, n_classes, dtype)
     _check_place(path, exist_ok)
-    path.mkdir(parents=True, exist_ok=True)
-    with file_lock(path / ".locks" / "create.lock"):
-        if not (path / MANIFEST).exists():
-            _write_ensemble(path, sets, manifest)
-        elif not exist_ok:
-            raise InputError(f"`path` {path} exists already; open it, or pass exist_ok=True.")
+    if not (path / MANIFEST).exists():
+        _write_ensemble(path, sets, manifest, exist_ok)
     _check_same(path, manifest)
     return Ensemble(path)
 
@@ -322,27 +318,36 @@ def _manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> dict
 
 def _check_place(path: Path, exist_ok: bool) -> None:
     """Refuse, before anything is written, a path that holds something else."""
-    if path.is_dir():
-        if (path / MANIFEST).exists() and not exist_ok:
-            raise InputError(f"`path` {path} exists already; open it, or pass exist_ok=True.")
-        # Without a manifest: ours only if a creator is at work, or was killed.
-        if not (path / MANIFEST).exists() and set(os.listdir(path)) - _BEFORE_MANIFEST:
-            raise InputError(f"`path` {path} is a folder with other files in it; choose another.")
-    elif path.exists():
+    if path.exists() and not path.is_dir():
         raise InputError(f"`path` {path} is a file; choose another.")
+    if (path / MANIFEST).exists():
+        if not exist_ok:
+            raise InputError(f"`path` {path} exists already; open it, or pass exist_ok=True.")
+    elif path.is_dir():
+        # Without a manifest a folder is ours only if a creator is at work there, or was killed.
+        others = {name for name in os.listdir(path) if not name.startswith(MANIFEST)}
+        if others - _BEFORE_MANIFEST:
+            raise InputError(f"`path` {path} is a folder with other files in it; choose another.")
 
 
 _BEFORE_MANIFEST = {".locks", "samples", "runs", "distances", "embeddings"}
 
 
-def _write_ensemble(path: Path, sets: Mapping[str, SampleSet], manifest: dict[str, Any]) -> None:
+def _write_ensemble(
+    path: Path, sets: Mapping[str, SampleSet], manifest: dict[str, Any], exist_ok: bool
+) -> None:
     """The parts first, the manifest last: without it the folder is no ensemble."""
-    for folder in ("samples", "runs", "distances", "embeddings"):
-        (path / folder).mkdir(exist_ok=True)
-    for name, sample_set in sets.items():
-        write_sample_set(_samples_path(path, name), sample_set)
-    durable.sync_folder(path.parent)
-    durable.write_bytes(path / MANIFEST, to_json(manifest))
+    with file_lock(path / ".locks" / "create.lock"):
+        if (path / MANIFEST).exists():  # another process was first
+            _check_place(path, exist_ok)
+            return
+        sweep(path)
+        for folder in ("samples", "runs", "distances", "embeddings"):
+            (path / folder).mkdir(exist_ok=True)
+        for name, sample_set in sets.items():
+            write_sample_set(_samples_path(path, name), sample_set)
+        durable.sync_folder(path.parent)
+        durable.write_bytes(path / MANIFEST, to_json(manifest))
 
 
 def _samples_path(path: Path, name: str) -> Path:

@@ -69,23 +69,32 @@ def write_group(
     described = {name: member.document() for name, member in members.items()} | dict(
         documents or {}
     )
-    root = layout.to_json(group_tree(described, attributes)[""], "attrs")  # refuse before writing
-    path.mkdir(parents=True, exist_ok=True)
+    files = metadata_files(path, described, attributes)
+    root = files.pop(path / METADATA)
     for name, member in members.items():
-        write_array(path / name, member)
-    write_documents(path, described, attributes, sync=True)
+        if member.values.size:  # an empty array has no chunk
+            files[path / name / _only_key(member.values.ndim)] = layout.encode(member.values)
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    durable.write_files(files)
+    path.mkdir(parents=True, exist_ok=True)
     durable.write_bytes(path / METADATA, root)
 
 
-def write_array(path: Path, member: Member) -> None:
-    """Write the one chunk of `member`, fsynced; an empty array has none."""
-    path.mkdir(parents=True, exist_ok=True)
-    if member.values.size:
-        durable.write_bytes(path / _only_key(member.values.ndim), layout.encode(member.values))
-
-
 def _only_key(ndim: int) -> str:
+    """The key of an array's one chunk; a scalar's is ``c``."""
     return ".".join(["c", *["0"] * ndim])
+
+
+def metadata_files(
+    path: Path, arrays: Mapping[str, Document], attributes: Mapping[str, Any]
+) -> dict[Path, bytes]:
+    """Every `zarr.json` of the group at `path`: its own, its sub-groups' and its arrays'."""
+    documents = {**group_tree(arrays, attributes), **arrays}
+    return {
+        path / name / METADATA: layout.to_json(document, "attrs")
+        for name, document in documents.items()
+    }
 
 
 def group_tree(
@@ -111,15 +120,19 @@ def group_tree(
     return {"": layout.group_document(attributes, {**inside, **ordered}), **groups}
 
 
-def write_documents(
-    path: Path, arrays: Mapping[str, Document], attributes: Mapping[str, Any], *, sync: bool
-) -> None:
-    """Write the `zarr.json` of every array and sub-group below `path`, but not the root's."""
-    documents = {**group_tree(arrays, attributes), **arrays}
-    del documents[""]
-    for name, document in documents.items():
-        (path / name).mkdir(parents=True, exist_ok=True)
-        durable.write_bytes(path / name / METADATA, layout.to_json(document), sync=sync)
+def repeat_metadata(path: Path) -> None:
+    """Write again every `zarr.json` below the group at `path` that differs from the root's."""
+    attributes, documents = read_root(path)
+    arrays = {name: one for name, one in documents.items() if one["node_type"] == "array"}
+    files = metadata_files(path, arrays, attributes)
+    del files[path / METADATA]
+    durable.write_files(
+        {
+            file: content
+            for file, content in files.items()
+            if not file.exists() or file.read_bytes() != content
+        }
+    )
 
 
 def read_root(path: Path) -> tuple[dict[str, Any], dict[str, Document]]:

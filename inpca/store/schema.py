@@ -94,7 +94,7 @@ MATRIX = _by_name(
 
 EMBEDDING = _by_name(
     Column("model", ("model",), "string", "1", "key of the model: run_id/checkpoint"),
-    Column("embedding", ("model", "component"), "float64", "nat^0.5", "coordinates of the models"),
+    Column("coordinates", ("model", "component"), "float64", "nat^0.5", "U √|λ|, signed by Eq. 7"),
     Column("eigenvalues", ("component",), "float64", "nat", "eigenvalues of W, largest |λ| first"),
     Column("signature", ("component",), "int64", "1", "+1 space-like, −1 time-like"),
     Column("eigenvectors", ("model", "component"), "float64", "1", "eigenvectors of W"),

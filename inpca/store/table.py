@@ -38,7 +38,7 @@ def _no_text() -> Any:
 def _column_member(name: str, column: "pd.Series[Any]") -> Member:
     missing = column.isna().to_numpy(bool)
     present = [value for value, gone in zip(column.tolist(), missing) if not gone]
-    if len(column) and all(isinstance(value, str) for value in present):
+    if _all_text(present) or isinstance(column.dtype, pd.StringDtype):
         sentinel = _sentinel(set(present))
         texts = [sentinel if gone else value for value, gone in zip(column.tolist(), missing)]
         return Member(MODEL_DIMS, texts, {"missing_value": sentinel} if missing.any() else {})
@@ -50,6 +50,10 @@ def _column_member(name: str, column: "pd.Series[Any]") -> Member:
             return Member(MODEL_DIMS, column.to_numpy(np.float64, na_value=np.nan))
         return Member(MODEL_DIMS, column.to_numpy(_plain_dtype(column)))
     return Member(MODEL_DIMS, _as_json(name, column, missing) or _no_text(), {"encoding": "json"})
+
+
+def _all_text(values: Sequence[Any]) -> bool:
+    return len(values) > 0 and all(isinstance(value, str) for value in values)
 
 
 def _sentinel(values: set[str]) -> str:

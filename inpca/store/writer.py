@@ -22,7 +22,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.files import file_lock, remove, sweep, take
-from inpca.store.group import METADATA, group_tree, write_documents
+from inpca.store.group import METADATA, metadata_files
 from inpca.store.intake import Intake
 from inpca.store.layout import Document, ShardLayout
 from inpca.store.run import SUFFIX, Run, shard_path
@@ -211,14 +211,15 @@ class RunWriter:
         """Make everything staged visible, at once and durably."""
         n_checkpoints = len(self._columns["step"])
         self._sync_shards(n_checkpoints)
-        self._write_columns(n_checkpoints)
-        documents = self._documents(n_checkpoints)
-        attributes = self._attributes()
-        root = group_tree(documents, attributes)[""]
-        durable.sync_folder(self.path.parent)
-        durable.write_bytes(self.path / METADATA, layout.to_json(root))
+        durable.write_files(self._chunks(n_checkpoints))
+        if self._n_committed == 0:
+            durable.sync_folder(self.path.parent)
+        metadata = metadata_files(self.path, self._documents(n_checkpoints), self._attributes())
+        durable.write_bytes(self.path / METADATA, metadata.pop(self.path / METADATA))
         self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
-        write_documents(self.path, documents, attributes, sync=False)
+        # Repeats what is committed; `close` makes it durable.
+        for path, content in metadata.items():
+            durable.write_bytes(path, content, sync=False)
 
     def _forget_staged(self) -> None:
         for name in set(self._columns) - self._columns_on_disk:
@@ -233,10 +234,12 @@ class RunWriter:
             for checkpoint in range(self._n_committed, n_checkpoints):
                 durable.sync_file(shard_path(self.path, name, checkpoint))
             durable.sync_folder(shard_path(self.path, name, 0).parent)
-            durable.sync_folder(self.path / name)
+            if self._n_committed == 0:
+                durable.sync_folder(self.path / name)
 
-    def _write_columns(self, n_checkpoints: int) -> None:
-        """Replace the chunks of scalars that have new rows."""
+    def _chunks(self, n_checkpoints: int) -> dict[Path, bytes]:
+        """The chunks of scalars that have new rows."""
+        chunks = {}
         for name, values in self._columns.items():
             dtype = np.dtype(self._declaration(name).dtype)
             first = self._n_committed if name in self._columns_on_disk else 0
@@ -245,7 +248,8 @@ class RunWriter:
                 rows = values[index * _ROWS : (index + 1) * _ROWS]
                 chunk = np.full(_ROWS, np.nan if dtype.kind == "f" else 0, dtype)
                 chunk[: len(rows)] = np.array(rows, dtype)
-                durable.write_bytes(self.path / name / f"c.{index}", layout.encode(chunk))
+                chunks[self.path / name / f"c.{index}"] = layout.encode(chunk)
+        return chunks
 
     def _declaration(self, name: str) -> schema.Column:
         if name.endswith("/digest"):
@@ -288,9 +292,8 @@ class RunWriter:
             if self._n_committed == 0:
                 remove(self.path)
             else:
-                write_documents(
-                    self.path, self._documents(self._n_committed), self._attributes(), sync=True
-                )
+                documents = self._documents(self._n_committed)
+                durable.write_files(metadata_files(self.path, documents, self._attributes()))
         finally:
             self._lock.release()
 
