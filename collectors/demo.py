@@ -6,7 +6,6 @@ Every step keeps what it finds on disk, so that a second call does nothing twice
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from inpca.store.ensemble import Ensemble
 
 STRESS_RANKS = (1, 3, 10)
+FIGURES = {"pairs": "pairs", "scatter": "3d", "spectrum": "spectrum"}  # file → what it shows
+_TITLE = "Networks learning to read digits"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Demo:
 
     @property
     def pictures(self) -> list[Path]:
-        return [self.page, *map(self.figure, ("pairs", "scatter", "spectrum"))]
+        return [self.page, *map(self.figure, FIGURES)]
 
 
 def run_demo(
@@ -236,43 +237,20 @@ def _draw(
     progress: ProgressArgument,
 ) -> None:
     """The page and the figures, those that are not there yet."""
-    from inpca.plotting.figures import plot_3d, plot_pairs, plot_spectrum
     from inpca.plotting.page import interactive_page
+    from inpca.plotting.report import save_figure
 
     table = models.models
     extra: dict[str, Any] = {"projected": projected, "projected_models": held_out.models}
-    painters: dict[Path, Callable[[Path], object]] = {
-        demo.figure("pairs"): _figure(lambda: plot_pairs(embedding, table, **extra)),
-        demo.figure("scatter"): _figure(lambda: plot_3d(embedding, table, **extra).figure),
-        demo.figure("spectrum"): _figure(lambda: plot_spectrum(embedding).figure),
-        demo.page: lambda path: interactive_page(
-            path, embedding, table, title="Networks learning to read digits", **extra
-        ),
-    }
-    missing = [path for path in painters if not path.exists()]
+    missing = [path for path in demo.pictures if not path.exists()]
     with reporting(progress, "draw") as report:
         for done, path in enumerate(missing):
             report(done, len(missing), path.name)
-            painters[path](path)
-        report(len(painters), len(painters), "")
-
-
-def _figure(draw: Callable[[], Any]) -> Callable[[Path], object]:
-    """Save a figure so that it is there whole, or not at all."""
-
-    def paint(path: Path) -> None:
-        import matplotlib
-
-        with matplotlib.rc_context({"backend": "agg"}):
-            from matplotlib import pyplot
-
-            figure = draw()
-            partial = path.with_suffix(".partial")
-            figure.savefig(partial, format="png", dpi=160)
-            pyplot.close(figure)
-        os.replace(partial, path)
-
-    return paint
+            if path == demo.page:
+                interactive_page(path, embedding, table, title=_TITLE, **extra)
+            else:
+                save_figure(FIGURES[path.stem], path, embedding, table, **extra)
+        report(len(missing), len(missing), "")
 
 
 # --- the table -------------------------------------------------------------------------------

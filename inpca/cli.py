@@ -107,7 +107,7 @@ def doctor(as_json: Json = False) -> None:
     """Say what this machine has: cores, memory, disk, BLAS, GPU, versions."""
     from inpca.backend import machine
 
-    _print_record(machine(), as_json)
+    _print_record(machine().to_dict(), as_json)
 
 
 # --- computing -------------------------------------------------------------------------------
@@ -180,7 +180,9 @@ def embed(
     ] = "train",
     components: Annotated[int, typer.Option("--components", "-k", help="coordinates to keep")] = 10,
     solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
-    tol: Annotated[float, typer.Option(help="residual to reach, relative to the largest")] = 1e-6,
+    tol: Annotated[
+        float, typer.Option(help="residual to reach, relative to each eigenvalue")
+    ] = 1e-6,
     memory: Memory = "",
     workers: Workers = 0,
     as_json: Json = False,
@@ -200,7 +202,7 @@ def embed(
         executor=workers or None,
         progress=not quiet,
     ).fit(matrix)
-    embedding.save(ensemble.embeddings_path(name))
+    embedding.save(ensemble.embeddings_path(name), overwrite=True)
     _print_table(describe_embedding(embedding), as_json)
 
 

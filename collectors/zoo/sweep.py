@@ -8,11 +8,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from joblib import cpu_count
-
 from collectors.zoo.training import Training, train
 from inpca import open_ensemble
 from inpca.errors import InputError
+from inpca.executor import n_cores
 from inpca.progress import ProgressArgument, reporting
 
 
@@ -53,7 +52,7 @@ def train_all(
     with reporting(progress, "train") as report:
         report(done, len(trainings), "")
         trained = []
-        for run in _train_each(missing, ensemble, workers or cpu_count()):
+        for run in _train_each(missing, ensemble, workers or n_cores()):
             trained.append(run)
             report(done + len(trained), len(trainings), run)
     return trained

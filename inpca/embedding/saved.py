@@ -11,7 +11,7 @@ from inpca.errors import InputError
 
 # Fitted arrays that everything else follows from, and arrays written for other readers' sake.
 ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
-_DERIVED = ("embedding_", "signature_", "explained_stress_", "explained_stress_root_")
+_DERIVED = ("signature_", "explained_stress_", "explained_stress_root_")
 _NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
 _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 
@@ -19,6 +19,7 @@ _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 def dump(fitted: Any, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Arrays and attributes of a fitted `InPCA` that is to be written to `path`."""
     arrays = {name.rstrip("_"): getattr(fitted, name) for name in (*ARRAYS, *_DERIVED)}
+    arrays["coordinates"] = fitted.embedding_
     attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
     attrs |= {
         "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},

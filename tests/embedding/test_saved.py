@@ -267,7 +267,7 @@ def test_path_that_is_no_embedding__is_refused(tmp_path: Path) -> None:
 
 
 def test_embedding_that_another_program_wrote__is_refused_by_what_it_lacks(tmp_path: Path) -> None:
-    write_embedding(tmp_path / "e.zarr", {"embedding": np.zeros((3, 1))}, None, {})
+    write_embedding(tmp_path / "e.zarr", {"coordinates": np.zeros((3, 1))}, None, {})
     with pytest.raises(InputError, match=r"lacks clusters, converged, eigenvalues"):
         inpca.load_embedding(tmp_path / "e.zarr")
 
@@ -287,8 +287,8 @@ def test_saved_embedding__opens_with_xarray(tmp_path: Path) -> None:
     embedding = inpca.InPCA(n_components=3, metric="precomputed").fit(d)
     embedding.save(tmp_path / "e.zarr")
     with xarray.open_zarr(tmp_path / "e.zarr") as data:
-        assert data["embedding"].dims == ("model", "component")
-        assert (data["embedding"].values == embedding.embedding_).all()
+        assert data["coordinates"].dims == ("model", "component")
+        assert (data["coordinates"].values == embedding.embedding_).all()
         assert data["eigenvalues"].attrs["units"] == "nat"
 
 

@@ -81,7 +81,7 @@ def test_write_embedding__replaces_only_an_embedding_and_only_when_told(saved, t
         write_embedding(tmp_path / "mine", arrays, models, {}, overwrite=True)
 
 
-@pytest.mark.parametrize("key", ["embedding/c.0.0", "models/run/c.0"])
+@pytest.mark.parametrize("key", ["coordinates/c.0.0", "models/run/c.0"])
 @pytest.mark.parametrize("harm", ["flip", "delete", "truncate"])
 def test_harmed_embedding__is_found_and_named(saved, key, harm):
     path, _, _ = saved
