@@ -6,6 +6,7 @@ NVRTC needs no driver and no GPU; the sizes that the Python side counts are asse
 import re
 
 import pytest
+
 from inpca.distance.gpu_layout import Gpu, Layout, macros, source, tensor_shape
 
 nvrtc = pytest.importorskip(

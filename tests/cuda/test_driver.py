@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from emulator import missing_tools
 from fake_cupy import Array, array, fake_cupy
+
 from inpca.distance import gpu_layout, gpu_upload, kernels_cupy
 from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator, find_gpu
 from inpca.errors import InputError, ResourceError
