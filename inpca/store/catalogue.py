@@ -31,6 +31,31 @@ Entry = dict[str, Any]
 Stamp = list[int]
 
 
+class Catalogue:
+    """The models table of the ensemble at `path`, read again when a run has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: tuple[dict[str, Stamp], pd.DataFrame] | None = None
+
+    def models(self) -> pd.DataFrame:
+        """A copy of the models table as it is now; see `models_table`."""
+        stamps = run_stamps(self._path / "runs")
+        if self._seen is None or self._seen[0] != stamps:
+            now = time.time_ns()
+            entries = read_entries(self._path)
+            table = models_table(entries)
+            seen = {name: entry["stamp"] for name, entry in entries.items()}
+            if not all(_is_settled(stamp, now) for stamp in seen.values()):
+                return table
+            self._seen = seen, table
+        return self._seen[1].copy()
+
+
+def _is_settled(stamp: Stamp, now: int) -> bool:
+    return now - stamp[2] > _SETTLED_NS
+
+
 def read_entries(ensemble: Path) -> dict[str, Entry]:
     """What the models table needs of every committed run, by run id in sorted order.
 
@@ -45,7 +70,7 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
         if known is None or known["stamp"] != stamp:
             known = _read_entry(ensemble, run_id, stamp)
         entries[run_id] = known
-    settled = {name: e for name, e in entries.items() if now - e["stamp"][2] > _SETTLED_NS}
+    settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
     if settled != cached and os.access(ensemble, os.W_OK):
         _save(ensemble / "catalogue", settled)
     return entries

@@ -14,7 +14,7 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.predictions import Kind
 from inpca.store import schema
-from inpca.store.catalogue import models_table, read_entries
+from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble
 from inpca.store.files import Damage, file_lock, sweep
 from inpca.store.layout import to_json
@@ -119,6 +119,7 @@ class Ensemble:
             for name, expected in manifest["sample_sets"].items()
         }
         self._selected = models
+        self._catalogue = Catalogue(self.path)
 
     def __repr__(self) -> str:
         sets = ", ".join(f"{name}: {len(one):,}" for name, one in self.sample_sets.items())
@@ -137,7 +138,7 @@ class Ensemble:
         """
         if self._selected is not None:
             return self._selected.copy()
-        return models_table(read_entries(self.path))
+        return self._catalogue.models()
 
     @property
     def runs(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Small ensembles, and a process of one's own, for the tests of the store room."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,12 @@ import pytest
 import inpca
 
 N, C = 30, 4
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only losing power could tell; the tests that kill run in processes of their own."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

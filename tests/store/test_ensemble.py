@@ -242,7 +242,7 @@ def test_catalogue__deleted_or_garbage__is_made_again(recorded, change):
         path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     else:
         path.write_bytes(change)
-    pd.testing.assert_frame_equal(recorded.models, expected)
+    pd.testing.assert_frame_equal(inpca.open_ensemble(recorded.path).models, expected)
     assert path.read_bytes() == content
 
 
@@ -251,6 +251,7 @@ def test_catalogue__is_used(recorded, monkeypatch):
     expected = recorded.models
     monkeypatch.setattr("inpca.store.catalogue.Run", None)
     pd.testing.assert_frame_equal(recorded.models, expected)
+    pd.testing.assert_frame_equal(inpca.open_ensemble(recorded.path).models, expected)
 
 
 def test_catalogue__is_not_believed_when_old(recorded, probs):
