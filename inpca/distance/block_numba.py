@@ -71,7 +71,7 @@ class NumbaBlock:
         panels, samples, _, lanes = shape
         n_buffers = min(2, len(plan.slabs))
         lead = (n_buffers, len(block.bands))
-        self._packed = np.zeros((*lead, *shape), plan.dtype)
+        self._packed = kernels.aligned_zeros((*lead, *shape), plan.dtype)
         self._floored = np.zeros((*lead, samples, panels * lanes), np.uint8)
         self._sums = np.zeros((len(block.tiles), plan.tile_size, plan.tile_size))
         n_parts = -(-plan.tile_size // _ROWS_PER_JOB)

@@ -18,6 +18,7 @@ from inpca.distance.kernels_numba import (
     GROUP,
     LANES,
     add_log_affinities,
+    aligned_zeros,
     class_block,
     class_layout,
     packed_shape,
@@ -349,7 +350,8 @@ def calibrate(n_classes: int, dtype: DTypeLike = np.float32, *, seconds: float =
     if n_classes < 2:
         raise InputError(f"`n_classes` must be at least 2, not {n_classes}.")
     shape = packed_shape(LANES, GROUP, n_classes)
-    panels = np.full(shape, class_layout(n_classes)[1] ** -0.5, np.dtype(dtype))
+    panels = aligned_zeros(shape, dtype)
+    panels += class_layout(n_classes)[1] ** -0.5
     sums = np.zeros((LANES, LANES))
     arguments = (panels, panels, (0, LANES, 0, LANES), GROUP, class_block(n_classes), sums)
     add_log_affinities(*arguments)
