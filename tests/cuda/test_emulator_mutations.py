@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from emulator import Edit, EmulationError, build, missing_tools
 from emulator.build import CUDA
+from emulator.card import Engine
 from emulator.oracle import agrees, distances, lost_pairs_bounds, one_hot, predictions
-from emulator.package import Engine
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 

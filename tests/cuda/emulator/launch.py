@@ -31,34 +31,39 @@ class Launch(ctypes.Structure):
 
 
 class GuardedArray:
-    """A copy of an array between two margins of NaN; ``restore`` checks them and copies back."""
+    """A copy of an array's bytes between two margins of NaN; ``restore`` checks and copies back.
+
+    A view with gaps between its rows is copied with the gaps.
+    """
 
     def __init__(self, array: np.ndarray) -> None:
+        low, high = np.lib.array_utils.byte_bounds(array)
         self.array = array
-        self.memory = np.empty(2 * GUARD + array.nbytes + ALIGNMENT + 4, np.uint8)
-        self.memory.view()[: self.memory.size // 4 * 4].view(np.uint32)[:] = CANARY
+        self.n_bytes = high - low
+        self.outside = np.frombuffer((ctypes.c_uint8 * self.n_bytes).from_address(low), np.uint8)
+        self.memory = np.empty(2 * GUARD + self.n_bytes + ALIGNMENT + 4, np.uint8)
+        self.memory[: self.memory.size // 4 * 4].view(np.uint32)[:] = CANARY
         self.first = GUARD + (-(self.memory.ctypes.data + GUARD)) % ALIGNMENT
         self.untouched = self.memory.copy()
-        self.inside[:] = np.frombuffer(array.tobytes(), np.uint8)
+        self.inside[:] = self.outside
 
     @property
     def inside(self) -> np.ndarray:
-        return self.memory[self.first : self.first + self.array.nbytes]
+        return self.memory[self.first : self.first + self.n_bytes]
 
     @property
     def address(self) -> int:
         return int(self.memory.ctypes.data) + self.first
 
     def restore(self) -> None:
-        before, behind = slice(0, self.first), slice(self.first + self.array.nbytes, None)
+        before, behind = slice(0, self.first), slice(self.first + self.n_bytes, None)
         for margin in (before, behind):
             if not np.array_equal(self.memory[margin], self.untouched[margin]):
                 raise EmulationError(
                     f"the kernel wrote outside an array of shape {self.array.shape}"
                 )
-        values = self.inside.view(self.array.dtype).reshape(self.array.shape)
-        if self.array.flags.writeable:
-            self.array[...] = values
+        if not np.array_equal(self.outside, self.inside):
+            self.outside[:] = self.inside
 
 
 def launch(
@@ -103,7 +108,7 @@ def watch(library: ctypes.CDLL, arrays: Any) -> None:
     for array in arrays:
         library.emu_watch_array(
             ctypes.c_void_p(array.address),
-            ctypes.c_uint64(array.array.nbytes),
+            ctypes.c_uint64(array.n_bytes),
             ctypes.c_uint64(GUARD),
         )
 
@@ -124,10 +129,12 @@ def convert(kind: str, value: Any, guarded: dict[int, GuardedArray]) -> Any:
 
 
 def pointer(size: int, value: Any, guarded: dict[int, GuardedArray]) -> int | None:
-    if value is None:
+    if isinstance(value, np.ndarray):
+        if size > 1 and size % value.itemsize:
+            raise TypeError(
+                f"The kernel's elements have {size} bytes, the array's {value.itemsize}."
+            )
+        return guarded[id(value)].address
+    if value is None or value == 0:
         return None
-    if not isinstance(value, np.ndarray) or not value.flags.c_contiguous:
-        raise TypeError("A pointer parameter takes a C-contiguous array or None.")
-    if size > 1 and size % value.itemsize:
-        raise TypeError(f"The kernel's elements have {size} bytes, the array's {value.itemsize}.")
-    return guarded[id(value)].address
+    raise TypeError(f"A pointer parameter takes an array or None, not {value!r}.")
