@@ -181,7 +181,8 @@ class TriangleAccumulator:
     Notes
     -----
     D_uv = −(1/N) Σ_n ln Σ_c √p_u[n,c] √p_v[n,c] (Eq. 2), the diagonal by the same arithmetic: equal
-    models have equal entries, bit for bit, so that D_uv −= (D_uu + D_vv)/2 makes them exactly 0.
+    models have equal entries, bit for bit, so that D_uv −= (D_uu + D_vv)/2 makes them exactly 0
+    (but for ``"batched"``: a library's product may round each place of a matrix its own way).
     While slabs come in, an entry is the integer −Σ log2 a in units of 62.5 N / 2³¹ bits: exact to
     add, in any order, and 2e-8 nats at the end. All work is on the device's current stream.
 
