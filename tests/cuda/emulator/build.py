@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import hashlib
 import platform
 import shutil
 import subprocess
@@ -134,26 +133,35 @@ def edited_files(source: Path, edits: Sequence[Edit]) -> dict[str, str]:
 @cache
 def compiled(files: tuple[tuple[str, str], ...], flags: tuple[str, ...], watched: bool) -> Any:
     """The loaded library; equal texts and flags are compiled once."""
-    digest = hashlib.sha256(repr((files, flags, watched)).encode()).hexdigest()[:16]
-    folder = workshop() / digest
-    folder.mkdir(exist_ok=True)
-    for name, text in files:
-        (folder / name).write_text(text)
     texts = dict(files)
-    runtime = runtime_object(texts["emulate.cuh"], texts["runtime.cpp"])
-    gcc([*flags, *(WATCH if watched else []), "-c", "unit.cpp", "-o", "unit.o"], folder)
-    gcc(["-shared", "unit.o", str(runtime), "-o", "unit.so"], folder)
+    runtime = runtime_object(texts["emulate.cuh"], texts.pop("runtime.cpp"))
+    unit = unit_object(tuple(texts.items()), (*flags, *(WATCH if watched else [])))
+    folder = Path(tempfile.mkdtemp(dir=workshop()))
+    gcc(["-shared", str(unit), str(runtime), "-o", "unit.so"], folder)
     return ctypes.CDLL(str(folder / "unit.so"))
 
 
 @cache
+def unit_object(files: tuple[tuple[str, str], ...], flags: tuple[str, ...]) -> Path:
+    """The kernels of one source with the doors behind it."""
+    folder = written(dict(files))
+    gcc([*flags, "-c", "unit.cpp", "-o", "unit.o"], folder)
+    return folder / "unit.o"
+
+
+@cache
 def runtime_object(header: str, body: str) -> Path:
-    folder = workshop() / hashlib.sha256((header + body).encode()).hexdigest()[:16]
-    folder.mkdir(exist_ok=True)
-    (folder / "emulate.cuh").write_text(header)
-    (folder / "runtime.cpp").write_text(body)
+    """The emulator itself."""
+    folder = written({"emulate.cuh": header, "runtime.cpp": body})
     gcc([*FLAGS, "-O3", "-c", "runtime.cpp", "-o", "runtime.o"], folder)
     return folder / "runtime.o"
+
+
+def written(files: Mapping[str, str]) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=workshop()))
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
 
 
 def gcc(arguments: Sequence[str], folder: Path) -> None:
