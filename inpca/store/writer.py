@@ -210,10 +210,9 @@ class RunWriter:
     def _commit(self) -> None:
         """Make everything staged visible, at once and durably."""
         n_checkpoints = len(self._columns["step"])
-        self._sync_shards(n_checkpoints)
-        durable.write_files(self._chunks(n_checkpoints))
-        if self._n_committed == 0:
-            durable.sync_folder(self.path.parent)
+        durable.write_files(self._chunks(n_checkpoints), self._shards(n_checkpoints))
+        if self._n_committed == 0:  # the folders are new as well
+            durable.sync_all([self.path.parent, *(self.path / name for name in self._set_names)])
         metadata = metadata_files(self.path, self._documents(n_checkpoints), self._attributes())
         durable.write_bytes(self.path / METADATA, metadata.pop(self.path / METADATA))
         self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
@@ -229,13 +228,10 @@ class RunWriter:
         if self._n_committed == 0:
             self._set_names = []
 
-    def _sync_shards(self, n_checkpoints: int) -> None:
-        for name in self._set_names:
-            for checkpoint in range(self._n_committed, n_checkpoints):
-                durable.sync_file(shard_path(self.path, name, checkpoint))
-            durable.sync_folder(shard_path(self.path, name, 0).parent)
-            if self._n_committed == 0:
-                durable.sync_folder(self.path / name)
+    def _shards(self, n_checkpoints: int) -> list[Path]:
+        """The files of the staged checkpoints."""
+        new = range(self._n_committed, n_checkpoints)
+        return [shard_path(self.path, name, index) for name in self._set_names for index in new]
 
     def _chunks(self, n_checkpoints: int) -> dict[Path, bytes]:
         """The chunks of scalars that have new rows."""
