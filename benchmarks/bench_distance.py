@@ -22,6 +22,7 @@ from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.kernels_numba import (
     LANES,
     add_log_affinities,
+    aligned_zeros,
     class_block,
     pack,
     packed_shape,
@@ -69,7 +70,7 @@ def unfused(features: np.ndarray, n_models: int = 512, n_samples: int = 256) -> 
 def one_block(features: np.ndarray, executor: ThreadExecutor) -> float:
     """The kernel alone: one block of packed panels, every core."""
     n_models, n_samples, n_classes = features.shape
-    packed = np.zeros(packed_shape(n_models, n_samples, n_classes), features.dtype)
+    packed = aligned_zeros(packed_shape(n_models, n_samples, n_classes), features.dtype)
     flags = np.zeros((padded_samples(n_samples), packed.shape[0] * LANES), np.uint8)
     pack(features, 0, packed, flags)
     sums = np.zeros((n_models, n_models))
@@ -110,9 +111,8 @@ def main() -> None:
     options = parser.parse_args()
     here, executor = machine(), get_executor()
     print(f"{here.processor}, {here.cores} cores, {'; '.join(here.blas)}")
-    print(
-        f"inpca {here.versions['inpca']}, numba {here.versions['numba']}, {datetime.date.today()}"
-    )
+    versions = ", ".join(f"{name} {here.versions[name]}" for name in ("inpca", "numpy", "numba"))
+    print(f"{versions}, {datetime.date.today()}")
     rng = np.random.default_rng(0)
     shape = options.models, options.samples, options.classes
     logits = rng.standard_normal(shape, dtype=np.float32)

@@ -1,6 +1,6 @@
 """A block of D on the CPU: what the engine fills slab by slab, and reads tile by tile.
 
-Any backend that offers these few methods runs under the same plan: `prepare` features of a slab,
+Any backend that offers these few methods runs under the same plan: `prepare` a slab,
 `jobs` that accumulate it, `sums` of a finished tile.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance import kernels_numba as kernels
+from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
 from inpca.tiling import Tile
 
@@ -23,8 +24,8 @@ Job = Callable[[], object]
 class BlockKernel(Protocol):
     """The sums of a block: buffers for two slabs of features and one accumulator per tile."""
 
-    def prepare(self, buffer: int, band: int, first: int, features: NDArray[np.floating]) -> None:
-        """Take (k, n, C) features of the models first … first + k of `band` into a buffer.
+    def prepare(self, buffer: int, band: int, first: int, log_p: NDArray[np.floating]) -> None:
+        """Take log-probabilities (k, n, C) of the models first … first + k of `band` to a buffer.
 
         May run on several threads at once, for different models, and while `jobs` of the other
         buffer run.
@@ -54,6 +55,7 @@ class NumbaBlock:
     Parameters
     ----------
     plan, block : the job and the part of it
+    divergence : whose features are summed
     known : bands whose Σ_n ln a_uu[n] is known already
 
     Notes
@@ -62,8 +64,8 @@ class NumbaBlock:
     has counted.
     """
 
-    def __init__(self, plan: Plan, block: Block, known: set[int]) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, block: Block, divergence: Divergence, known: set[int]) -> None:
+        self._plan, self._divergence = plan, divergence
         self._tiles = block.tiles
         self._numbers = {tile: number for number, tile in enumerate(block.tiles)}
         self._slots = {band: slot for slot, band in enumerate(block.bands)}
@@ -84,8 +86,11 @@ class NumbaBlock:
         }
         self._classes = kernels.class_block(plan.n_classes)
 
-    def prepare(self, buffer: int, band: int, first: int, features: NDArray[np.floating]) -> None:
+    def prepare(self, buffer: int, band: int, first: int, log_p: NDArray[np.floating]) -> None:
         """See `BlockKernel.prepare`."""
+        log_p = np.ascontiguousarray(log_p, self._plan.dtype)
+        with np.errstate(under="ignore"):  # what underflows is raised to the floor
+            features = self._divergence.features(log_p, np)
         slot = self._slots[band]
         kernels.pack(features, first, self._packed[buffer, slot], self._floored[buffer, slot])
 

@@ -39,7 +39,6 @@ class _Job:
 
     plan: Plan
     source: PredictionSource
-    divergence: Divergence
     sink: Sink
     executor: Executor
     self_sums: dict[int, NDArray[np.float64]]
@@ -77,10 +76,12 @@ def run_plan(
     D_uv = (½ (S_uu + S_vv) − S_uv) / N with S_uv = Σ_n ln a_uv[n], all three from the same
     kernel: the distance of identical models is exactly 0.
     """
-    job = _Job(plan, source, divergence, sink, executor, {})
+    job = _Job(plan, source, sink, executor, {})
     progress = _Progress(plan, report)
     for block in plan.blocks:
-        _run_block(job, block, BACKENDS[backend](plan, block, set(job.self_sums)), progress)
+        kernel = BACKENDS[backend](plan, block, divergence, set(job.self_sums))
+        _run_block(job, block, kernel, progress)
+        del kernel  # its memory is needed for the next block
 
 
 def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress) -> None:
@@ -127,10 +128,7 @@ def _read(
     start = models.start + part.start
     stop = min(models.start + part.stop, models.stop)
     log_p = job.source.read(slice(start, stop), samples)
-    log_p = np.ascontiguousarray(log_p, job.plan.dtype)
-    with np.errstate(under="ignore"):  # what underflows is raised to the floor
-        features = job.divergence.features(log_p, np)
-    kernel.prepare(buffer, band, part.start, features)
+    kernel.prepare(buffer, band, part.start, log_p)
 
 
 def _finish(job: _Job, kernel: BlockKernel, tile: Tile) -> None:
