@@ -9,7 +9,7 @@ loop over the classes carries the block from step to step, and LLVM keeps it in 
 Products instead of logarithms: each sample multiplies the block into a running product per pair
 (float32, in the first-level cache), and every fourth sample the exponents are split off as
 integers, exactly: products are kept at 2¹²⁵, where four affinities of 2⁻⁶² still are normal
-numbers. One logarithm per `GROUP` samples is added to the float64 accumulator. The boundaries are
+numbers. One logarithm per `group_samples` is added to the float64 accumulator. The boundaries are
 constants counted from the first sample, and every lane of every panel goes through the same
 arithmetic, symmetric in the two models: slabs, blocks, threads and the place of a model in its
 panel never change a byte.
@@ -22,6 +22,7 @@ for many classes: it would be slower, and would have to write its affinities to 
 from typing import Any
 
 import numpy as np
+from numba.extending import register_jitable
 from numpy.typing import DTypeLike, NDArray
 
 from inpca.distance import simd
@@ -29,13 +30,27 @@ from inpca.distance.divergences import FLOOR
 from inpca.distance.kernels_numba import compiled, logarithms, split_exponents
 
 LANES = simd.LANES
-GROUP = 128  # samples per logarithm: a slab of samples is a multiple of this
 _CHAIN = simd.CHAIN
 _SCALE = simd.SCALE
 _UNIT = 2.0**_SCALE
-_STRIP = 96  # rows whose samples of a group stay in the second-level cache (491 kB, 10 classes)
-_CHUNK_BYTES = 1 << 18  # of a column panel that stay in the second-level cache
+_MAX_GROUP, _MIN_GROUP = 512, 64  # samples per logarithm
+_STRIP = 128  # rows at a time: their products and exponents fit the second-level cache
+_CHUNK_BYTES = 1 << 17  # of a column panel that stays in the second-level cache, under a strip
 _ALIGNMENT = 64  # bytes of a cache line: vectors across two lines load at half the speed
+
+
+def group_samples(n_classes: int) -> int:
+    """Samples per logarithm: a slab of samples is a multiple of this, from the first sample.
+
+    For few classes the logarithm (7 cycles a pair) counts, for many the memory of a slab.
+
+    >>> group_samples(2), group_samples(10), group_samples(100), group_samples(1000)
+    (512, 512, 64, 64)
+    """
+    group = _MAX_GROUP
+    while group > _MIN_GROUP and group * n_classes > 16 * _MAX_GROUP:
+        group //= 2
+    return group
 
 
 def class_layout(n_classes: int) -> tuple[int, int]:
@@ -69,6 +84,9 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     raw = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+register_jitable(group_samples)
 
 
 @compiled
@@ -125,13 +143,7 @@ def _aligned(size: int, like: Any) -> Any:
 
 @compiled
 def _add_group(
-    rows: Any,
-    columns: Any,
-    where: Any,
-    samples: Any,
-    shape: Any,
-    work: Any,
-    sums: Any,
+    rows: Any, columns: Any, where: Any, samples: Any, shape: Any, work: Any, sums: Any
 ) -> None:
     """Add the logarithms of one group of samples, a strip of rows × one panel, to `sums`.
 
@@ -144,7 +156,7 @@ def _add_group(
     products, exponents, biases, logs = work
     height = simd.block_rows(rows.itemsize)
     per_sample = n_classes * LANES
-    chunk = min(GROUP, max(1, _CHUNK_BYTES // (per_sample * rows.itemsize)))
+    chunk = min(end - first, max(1, _CHUNK_BYTES // (per_sample * rows.itemsize)))
     size = -(-(end_row - first_row) // height) * height * LANES
     products[:size] = _UNIT
     exponents[:size] = 0
@@ -156,17 +168,17 @@ def _add_group(
             at = (i, j, (u - first_row) * LANES)
             part = (start - first, stop - first)
             _multiply_affinities(rows, columns, at, part, n_classes, products, exponents)
-    n_splits = (end - first) // _CHAIN
-    offset = n_splits * simd.split_bias(rows.itemsize) + _SCALE
-    for k in range(size):
-        logs[k] = products[k]
-        biases[k] = exponents[k] - offset
-    split_exponents(logs[:size].view(np.int64), biases[:size])
-    logarithms(logs[:size], biases[:size])
+    offset = (end - first) // _CHAIN * simd.split_bias(rows.itemsize) + _SCALE
     width = min(LANES, end_column - panel * LANES)
-    for u in range(end_row - first_row):
+    for u in range(first_row, end_row):  # row by row: the work stays in the first-level cache
+        k = (u - first_row) * LANES
+        for v in range(LANES):
+            logs[v] = products[k + v]
+            biases[v] = exponents[k + v] - offset
+        split_exponents(logs.view(np.int64), biases)
+        logarithms(logs, biases)
         for v in range(width):
-            sums[first_row + u, panel * LANES + v] += logs[u * LANES + v]
+            sums[u, panel * LANES + v] += logs[v]
 
 
 @compiled
@@ -179,19 +191,68 @@ def _add_panels(
     while the column panels stream past them.
     """
     first_row, end_row, first_panel, end_column = part
+    group = group_samples(shape[1])
     size = _STRIP * LANES
     work = (
         _aligned(size, rows),
         _aligned(size, integer),
-        np.empty(size, np.int64),
-        np.empty(size, np.float64),
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.float64),
     )
     for u in range(first_row, end_row, _STRIP):
-        for n in range(0, n_samples, GROUP):
+        for n in range(0, n_samples, group):
             for panel in range(first_panel, -(-end_column // LANES)):
                 where = (u, min(end_row, u + _STRIP), panel, end_column)
-                samples = (n, min(n_samples, n + GROUP))
+                samples = (n, min(n_samples, n + group))
                 _add_group(rows, columns, where, samples, shape, work, sums)
+
+
+@compiled
+def count_floored(
+    rows: Any,
+    columns: Any,
+    row_floored: Any,
+    column_floored: Any,
+    part: Any,
+    n_samples: int,
+    upper: bool,
+) -> int:
+    """How many contributions (u, v, n) the floor has capped.
+
+    A contribution is floored when both models have features at the floor in the sample and
+    Σ_c over the classes in which neither is at the floor of √p_u √p_v is at most `FLOOR`: without
+    the floor it would be more than 43 nats. Only models flagged in `row_floored` and
+    `column_floored` are looked at. With `upper`, only pairs u < v count.
+    """
+    total = 0
+    first_row, end_row, _, n_columns = part
+    candidates = np.empty(n_columns, np.int64)
+    for n in range(n_samples):
+        n_candidates = 0
+        for v in range(n_columns):
+            if column_floored[n, v]:
+                candidates[n_candidates] = v
+                n_candidates += 1
+        if n_candidates == 0:
+            continue
+        for u in range(first_row, end_row):
+            if not row_floored[n, u]:
+                continue
+            a = rows[u // LANES, n, :, u % LANES]
+            for j in range(n_candidates):
+                v = candidates[j]
+                if upper and v <= u:
+                    continue
+                b = columns[v // LANES, n, :, v % LANES]
+                overlap = 0.0
+                for c in range(a.size):
+                    if a[c] > FLOOR and b[c] > FLOOR:
+                        overlap += np.float64(a[c]) * np.float64(b[c])
+                        if overlap > FLOOR:
+                            break
+                if overlap <= FLOOR:
+                    total += 1
+    return total
 
 
 def add_log_affinities(
@@ -209,7 +270,7 @@ def add_log_affinities(
     rows, columns : packed panels (P, n, C, LANES) of one dtype, from `allocate`
     part : (first row, end of rows, first column panel, end of columns); rows begin at a multiple
         of 8
-    n_samples : samples in the panels to use, counted from a multiple of `GROUP`
+    n_samples : samples in the panels to use, counted from a multiple of `group_samples`
     block : `class_block(n_classes)`
     sums : (tile_size, tile_size) float64
     """
