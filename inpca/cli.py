@@ -17,7 +17,7 @@ import inpca
 from inpca.errors import InpcaError, InputError
 
 if TYPE_CHECKING:
-    from inpca.distance.planner import Plan
+    from inpca.distance.plan import Plan
 
 app = typer.Typer(
     name="inpca",
@@ -180,9 +180,7 @@ def embed(
     ] = "train",
     components: Annotated[int, typer.Option("--components", "-k", help="coordinates to keep")] = 10,
     solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
-    tol: Annotated[
-        float, typer.Option(help="residual to reach, relative to each eigenvalue")
-    ] = 1e-6,
+    tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
     workers: Workers = 0,
     as_json: Json = False,

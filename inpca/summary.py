@@ -1,15 +1,19 @@
 """What the command line prints: an ensemble, an embedding, coordinates, as records and tables."""
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inpca.progress import ProgressArgument, reporting
+from inpca.distance.sinks import is_finished
+from inpca.progress import ProgressArgument, Report, reporting
+from inpca.store.embedding import check_embedding
 from inpca.store.ensemble import Ensemble
+from inpca.store.files import Damage
 from inpca.store.matrix import TiledMatrix
-from inpca.store.run import Damage
 from inpca.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -31,11 +35,11 @@ def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
     }
 
 
-def _stores(ensemble: Ensemble, folder: str) -> list[Any]:
+def _stores(ensemble: Ensemble, folder: str) -> list[Path]:
     return sorted((ensemble.path / folder).glob("*.zarr"))
 
 
-def _describe_matrix(path: Any) -> str:
+def _describe_matrix(path: Path) -> str:
     matrix = TiledMatrix.open(path)
     left = len(matrix.missing())
     state = "complete" if not left else f"{left} of {matrix.grid.n_tiles} tiles to do"
@@ -52,18 +56,34 @@ def _describe_column(column: "pd.Series[Any]") -> str:
 
 
 def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> list[Damage]:
-    """Everything in an ensemble that does not match its checksums: runs, then distance tiles.
+    """Everything in an ensemble that does not match its checksums.
 
-    Tiles of an unfinished matrix that are not there yet are no damage.
+    Runs and sample sets, distance tiles, embeddings. Tiles that an unfinished matrix does not
+    have yet are no damage.
     """
     damages = list(ensemble.check())
     for path in _stores(ensemble, "distances"):
         with reporting(progress, f"checking {path.name}") as report:
-            damages += [
-                Damage(f"distances/{path.name}/{damage.key}", damage.reason)
-                for damage in TiledMatrix.open(path).verify(report=report)
-            ]
+            damages += _under(path, ensemble, _check_matrix(TiledMatrix.open(path), report))
+    for path in _stores(ensemble, "embeddings"):
+        damages += _under(path, ensemble, check_embedding(path))
     return damages
+
+
+def _under(path: Path, ensemble: Ensemble, damages: list[Damage]) -> list[Damage]:
+    """Damages of the store `path`, their keys relative to the ensemble."""
+    place = path.relative_to(ensemble.path).as_posix()
+    return [Damage(f"{place}/{damage.key}", damage.reason) for damage in damages]
+
+
+def _check_matrix(matrix: TiledMatrix, report: Report) -> list[Damage]:
+    found = matrix.verify(report)
+    if is_finished(matrix):
+        return found
+    with os.scandir(matrix.path / "distance") as entries:
+        there = {f"distance/{entry.name}" for entry in entries}
+    absent = {f"distance/c.{i}.{j}" for i, j in matrix.grid.tiles()} - there
+    return [damage for damage in found if damage.key not in absent]
 
 
 def describe_embedding(embedding: "InPCA") -> pd.DataFrame:

@@ -217,4 +217,5 @@ def _fill(request: Request, matrix: TiledMatrix, report: Report) -> tuple[Plan, 
     run_plan(
         plan, request.source, request.divergence, sink, request.executor, report, request.backend
     )
+    sink.finish()
     return plan, sink.floored

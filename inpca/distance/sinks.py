@@ -17,6 +17,7 @@ from inpca.tiling import Tile
 
 _IDENTITY = "identity"
 _FLOORED, _FLOORED_TILES = "floored", "floored_tiles"
+_FINISHED = "finished"
 
 
 class ArraySink:
@@ -75,6 +76,16 @@ class MatrixSink:
         """Write a tile as float32, durably."""
         self.matrix.write_tile(tile, distances)
 
+    def finish(self) -> None:
+        """Note that every tile has been written: one that is absent from now on is damage."""
+        if not is_finished(self.matrix) and self.matrix.complete:
+            self.matrix.update_attrs({_FINISHED: True})
+
+
+def is_finished(matrix: TiledMatrix) -> bool:
+    """Whether every tile of `matrix` was there once; tiles may have been lost since."""
+    return bool(matrix.attrs.get(_FINISHED, False))
+
 
 def matrix_identity(**parts: str | int) -> dict[str, str]:
     """What makes two distance jobs the same one, by name."""
@@ -116,7 +127,13 @@ def open_matrix(
         tile_size=tile_size,
         fingerprint=fingerprint,
         models=models,
-        attrs={**attrs, _IDENTITY: dict(identity), _FLOORED: 0, _FLOORED_TILES: {}},
+        attrs={
+            **attrs,
+            _IDENTITY: dict(identity),
+            _FLOORED: 0,
+            _FLOORED_TILES: {},
+            _FINISHED: False,
+        },
         overwrite=restart,
     )
 

@@ -129,6 +129,22 @@ def test_check__names_the_damaged_tile_and_repair_recomputes_it(embedded: Path) 
     run("check", embedded, "--quiet")
 
 
+def test_check__names_a_deleted_tile_but_not_one_that_was_never_computed(embedded: Path) -> None:
+    tile = embedded / "distances" / "train.zarr" / "distance" / "c.0.0"
+    tile.unlink()
+    assert "distances/train.zarr/distance/c.0.0" in run("check", embedded, "-q", code=4).stdout
+    inpca.TiledMatrix.create(
+        embedded / "distances" / "begun.zarr", n_models=30, tile_size=10, fingerprint="x"
+    )
+    assert "begun" not in run("check", embedded, "-q", code=4).stdout
+
+
+def test_check__names_a_damaged_embedding(embedded: Path) -> None:
+    part = embedded / "embeddings" / "train.zarr" / "eigenvalues" / "c.0"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert "embeddings/train.zarr/eigenvalues/c.0" in run("check", embedded, "-q", code=4).stdout
+
+
 def test_doctor__says_what_the_machine_has() -> None:
     record = json.loads(run("doctor", "--json").stdout)
     assert {"cores", "memory", "disk", "blas", "gpus", "versions"} <= {
