@@ -183,19 +183,30 @@ def embed(
     tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
     workers: Workers = 0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="throw away the passes of a killed call")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed the models of a finished distance matrix; print eigenvalues and explained stress."""
+    """Embed the models of a finished distance matrix; print eigenvalues and explained stress.
+
+    Each pass over the distances is kept until the embedding is saved: a killed call goes on.
+    """
+    from inpca.embedding.checkpoint import KrylovCheckpoint
     from inpca.summary import describe_embedding
 
     ensemble = inpca.open_ensemble(path)
     matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
+    passes = ensemble.embeddings_path(name).with_suffix(".passes")
+    if restart:
+        KrylovCheckpoint.at(passes, {}).clear()
     embedding = inpca.InPCA(
         n_components=components,
         metric="precomputed",
         solver=solver,
         tol=tol,
+        checkpoint=passes,
         memory=memory or None,
         executor=workers or None,
         progress=not quiet,

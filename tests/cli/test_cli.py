@@ -52,6 +52,30 @@ def test_distances_and_embed__go_through(small_ensemble: inpca.Ensemble) -> None
     assert inpca.load_embedding(small_ensemble.embeddings_path("train")).embedding_.shape == (26, 4)
 
 
+def test_embed__goes_on_from_the_passes_of_a_killed_call(embedded: Path) -> None:
+    ensemble = inpca.open_ensemble(embedded)
+    passes = ensemble.embeddings_path("train").with_suffix(".passes")
+    command = ["embed", embedded, "-k", 2, "--solver", "lanczos", "--quiet"]
+    matrix = inpca.TiledMatrix.open(ensemble.distances_path("train"))
+    fitted = inpca.InPCA(n_components=2, solver="lanczos", checkpoint=passes).fit(matrix)
+    assert [path.name for path in passes.iterdir()] == ["pass-0001.npz"]
+    run(*command)
+    assert not passes.exists()
+    saved = inpca.load_embedding(ensemble.embeddings_path("train"))
+    np.testing.assert_array_equal(saved.embedding_, fitted.embedding_)
+
+
+def test_embed__refuses_passes_of_another_solve_until_restart(embedded: Path) -> None:
+    ensemble = inpca.open_ensemble(embedded)
+    passes = ensemble.embeddings_path("train").with_suffix(".passes")
+    command = ["embed", embedded, "-k", 2, "--solver", "lanczos", "--quiet"]
+    matrix = inpca.TiledMatrix.open(ensemble.distances_path("train"))
+    inpca.InPCA(n_components=2, solver="lanczos", checkpoint=passes, random_state=1).fit(matrix)
+    assert "another solve" in run(*command, code=3).stderr
+    run(*command, "--restart")
+    assert not passes.exists()
+
+
 def test_info__is_json_on_request(embedded: Path) -> None:
     record = json.loads(run("info", embedded, "--json").stdout)
     assert (record["runs"], record["models"]) == (4, 24)
