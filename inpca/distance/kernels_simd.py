@@ -53,18 +53,29 @@ def group_samples(n_classes: int) -> int:
     return group
 
 
-def class_layout(n_classes: int) -> tuple[int, int]:
-    """Classes per block and classes with padding: all at once, without padding.
-
-    >>> class_layout(13)
-    (13, 13)
-    """
-    return n_classes, n_classes
-
-
 def class_block(n_classes: int) -> int:
-    """What `add_log_affinities` must know of the classes: how many there are."""
-    return n_classes
+    """Classes summed in one row; the sums of more are added up.
+
+    A long float32 sum loses by every term: blocks of about n_classes^⅔ err 5 times less for 1,000
+    classes, at a tenth of the speed. Blocks are of one length: it helps the branch predictor.
+
+    >>> class_block(10), class_block(100), class_block(1000)
+    (10, 25, 125)
+    """
+    block = 32
+    while block**3 < n_classes**2:
+        block *= 2
+    n_blocks = -(-n_classes // block)
+    return -(-n_classes // n_blocks)
+
+
+def class_layout(n_classes: int) -> tuple[int, int]:
+    """Classes per block and classes with padding: nothing is padded.
+
+    >>> class_layout(10), class_layout(1000)
+    ((10, 10), (125, 1000))
+    """
+    return class_block(n_classes), n_classes
 
 
 def n_panels(n_models: int) -> int:
@@ -114,19 +125,30 @@ def pack(features: Any, first: int, packed: Any, floored: Any) -> None:
 
 @compiled
 def _multiply_affinities(
-    rows: Any, columns: Any, at: Any, samples: Any, n_classes: int, products: Any, exponents: Any
+    rows: Any, columns: Any, at: Any, samples: Any, classes: Any, work: Any
 ) -> None:
     """Multiply a block's products by the affinities of samples first … stop of a group.
 
-    `at` = (first row value, first column value, first product), `samples` = (first, stop).
+    `at` = (first row value, first column value, first product), `samples` = (first, stop),
+    `classes` = (all, in a block).
     """
+    products, exponents, aside, _, _ = work
+    n_classes, block = classes
     i, j, k = at
     for n in range(samples[0], samples[1]):
         totals = simd.zeros(rows)
-        for _ in range(n_classes):
+        for _ in range(block):
             totals = simd.multiply_add(totals, rows, i, columns, j)
             i += LANES
             j += LANES
+        for first in range(block, n_classes, block):
+            simd.put(totals, aside)
+            totals = simd.zeros(rows)
+            for _ in range(min(n_classes - first, block)):
+                totals = simd.multiply_add(totals, rows, i, columns, j)
+                i += LANES
+                j += LANES
+            totals = simd.add(aside, totals)
         if n % _CHAIN == _CHAIN - 1:
             simd.multiply_and_split(products, exponents, k, totals)
         else:
@@ -148,12 +170,12 @@ def _add_group(
     """Add the logarithms of one group of samples, a strip of rows × one panel, to `sums`.
 
     `where` = (first row, end of rows, panel, end of columns), `samples` = (first, end) of the
-    group, `shape` = (samples, classes) of the panels.
+    group, `shape` = (samples, classes, classes in a block) of the panels.
     """
     first_row, end_row, panel, end_column = where
     first, end = samples
-    n_samples, n_classes = shape
-    products, exponents, biases, logs = work
+    n_samples, n_classes, block = shape
+    products, exponents, _, biases, logs = work
     height = simd.block_rows(rows.itemsize)
     per_sample = n_classes * LANES
     chunk = min(end - first, max(1, _CHUNK_BYTES // (per_sample * rows.itemsize)))
@@ -167,7 +189,7 @@ def _add_group(
             i = (u // LANES * n_samples + start) * per_sample + u % LANES
             at = (i, j, (u - first_row) * LANES)
             part = (start - first, stop - first)
-            _multiply_affinities(rows, columns, at, part, n_classes, products, exponents)
+            _multiply_affinities(rows, columns, at, part, (n_classes, block), work)
     offset = (end - first) // _CHAIN * simd.split_bias(rows.itemsize) + _SCALE
     width = min(LANES, end_column - panel * LANES)
     for u in range(first_row, end_row):  # row by row: the work stays in the first-level cache
@@ -196,6 +218,7 @@ def _add_panels(
     work = (
         _aligned(size, rows),
         _aligned(size, integer),
+        _aligned(simd.block_rows(rows.itemsize) * LANES, rows),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.float64),
     )
@@ -274,7 +297,7 @@ def add_log_affinities(
     block : `class_block(n_classes)`
     sums : (tile_size, tile_size) float64
     """
-    shape = (rows.shape[1], block)
+    shape = (rows.shape[1], rows.shape[2], block)
     integer = np.empty(0, np.int32 if rows.dtype == np.float32 else np.int64)
     _add_panels(rows.reshape(-1), columns.reshape(-1), integer, part, n_samples, shape, sums)
 

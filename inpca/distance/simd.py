@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 def vector_registers(features: set[str]) -> tuple[int, int]:
     """Bits of a vector register and how many there are, from LLVM's names of CPU features.
 
-    >>> vector_registers({"avx2", "fma"}), vector_registers({"avx", "avx2", "avx512f"})
+    >>> vector_registers({"avx", "avx2"}), vector_registers({"avx", "avx2", "avx512f"})
     ((256, 16), (512, 32))
     """
     if "avx512f" in features:
@@ -88,6 +88,16 @@ def multiply_add(totals: Any, rows: NDArray[Any], i: int, columns: NDArray[Any],
     row = rows[i : i + len(totals), None].astype(np.longdouble)
     column = columns[j : j + LANES].astype(np.longdouble)
     return (totals + row * column).astype(totals.dtype)
+
+
+def put(totals: Any, block: NDArray[Any]) -> None:
+    """Set aside `totals` in the contiguous array `block` of as many items."""
+    block[:] = totals.reshape(totals.size)
+
+
+def add(block: NDArray[Any], totals: Any) -> Any:
+    """`totals` plus the register block that was set aside in `block`."""
+    return block.reshape(totals.shape) + totals
 
 
 def multiply(products: NDArray[Any], at: int, totals: Any) -> None:
@@ -243,6 +253,29 @@ def _emit_multiply_add(context: Any, builder: Any, signature: Any, arguments: An
     return totals
 
 
+def _emit_put(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    block, array_type = signature.args
+    totals, array = arguments
+    emit = _Emitter(context, builder, block)
+    base = emit.pointer(array_type, array, ir.Constant(ir.IntType(64), 0))
+    for k in range(block.rows * block.columns):
+        emit.store(builder.extract_value(totals, k), emit.beside(base, k * block.width))
+    emit.fence()
+    return context.get_dummy_value()
+
+
+def _emit_add(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    array_type, block = signature.args
+    array, totals = arguments
+    emit = _Emitter(context, builder, block)
+    base = emit.pointer(array_type, array, ir.Constant(ir.IntType(64), 0))
+    for k in range(block.rows * block.columns):
+        before = emit.load(emit.beside(base, k * block.width), block.vector)
+        total = builder.fadd(before, builder.extract_value(totals, k))
+        totals = builder.insert_value(totals, total, k)
+    return totals
+
+
 def _emit_multiply(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     product_type, _, block = signature.args
     products, at, totals = arguments
@@ -292,6 +325,14 @@ def _type_multiply_add(totals: Any, rows: Any, i: Any, columns: Any, j: Any) -> 
     return totals
 
 
+def _type_put(totals: Any, block: Any) -> Any:
+    return types.none
+
+
+def _type_add(block: Any, totals: Any) -> Any:
+    return totals
+
+
 def _type_multiply(products: Any, at: Any, totals: Any) -> Any:
     return types.none
 
@@ -304,5 +345,7 @@ register_jitable(block_rows)
 register_jitable(split_bias)
 _register(zeros, _type_zeros, _emit_zeros)
 _register(multiply_add, _type_multiply_add, _emit_multiply_add)
+_register(put, _type_put, _emit_put)
+_register(add, _type_add, _emit_add)
 _register(multiply, _type_multiply, _emit_multiply)
 _register(multiply_and_split, _type_multiply_and_split, _emit_multiply_and_split)
