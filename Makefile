@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest
+# As many processes as there are cores: the tests are independent of one another.
+PYTEST := $(BIN)/python -m pytest -n auto
 
 .PHONY: demo test test-slow test-all lint docs bench clean
 .DEFAULT_GOAL := help
