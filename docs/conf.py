@@ -22,8 +22,20 @@ autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_ivar = True
 exclude_patterns = ["_build"]
+# Docstrings give a parameter's meaning where Sphinx expects its type, and look up its words.
+suppress_warnings = ["ref.python"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"inpca {version}"
 html_theme_options = {"show_prev_next": True, "navigation_with_keys": False}
 html_show_sourcelink = False
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """|λ| in a docstring is a magnitude, not a substitution."""
+    lines[:] = [line.replace("|", r"\|") for line in lines]
+
+
+def setup(app):
+    """Register what changes docstrings before they are parsed."""
+    app.connect("autodoc-process-docstring", escape_bars, priority=900)
