@@ -12,6 +12,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas without a network
     "sphinx.ext.napoleon",
 ]
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
@@ -29,6 +30,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"inpca {version}"
 html_theme_options = {"show_prev_next": True, "navigation_with_keys": False}
 html_show_sourcelink = False
+html_sidebars = {"**": []}  # few pages: the bar above names them all
 
 
 def escape_bars(app, what, name, obj, options, lines):
