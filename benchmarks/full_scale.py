@@ -262,14 +262,19 @@ class Phase:
 
 
 class Trigger:
-    """When to kill: a random part of the work is done, and then a random while has passed."""
+    """When to kill: a random part of the work is done, and then a random while has passed.
 
-    def __init__(self, phase: Phase, rng: np.random.Generator, latest: float) -> None:
+    Work that is written all at the end ends before that; then `seconds`, what it took, is known.
+    """
+
+    def __init__(self, phase: Phase, rng: np.random.Generator, seconds: float | None) -> None:
         self._phase = phase
-        self._target = max(1, round(phase.total * rng.uniform(0, latest)))
+        self._target = max(1, round(phase.total * rng.uniform(0, 0.7)))
         self._wait = rng.uniform(0, 0.3)  # of the time that the rest will take at this pace
         self._start: float | None = None
         self._moment: float | None = None
+        if seconds is not None:
+            self._moment = time.perf_counter() + seconds * rng.uniform(0.1, 0.8)
 
     def pulled(self) -> bool:
         """Whether the moment has come."""
@@ -441,6 +446,11 @@ class Job:
             ),
         ]
 
+    @property
+    def done(self) -> bool:
+        """Whether every phase has ended and its figures are known."""
+        return "machine" in self.extra
+
     def run(self) -> None:
         """Every phase that is not done, in order."""
         for number, phase in enumerate(self.phases):
@@ -458,9 +468,10 @@ class Job:
             if phase.name == "make":
                 self.extra["plan"] = self._plan()
             self.note()
-        self.extra["embedding"] = self._describe_embedding()
-        self.extra["machine"] = _machine()
-        self.note()
+        if not self.done:
+            self.extra["embedding"] = self._describe_embedding()
+            self.extra["machine"] = _machine()
+            self.note()
 
     def _call(self, phase: Phase, measured: Measured, trigger: Trigger | None) -> None:
         attempt = Attempt()
@@ -475,12 +486,16 @@ class Job:
             raise SystemExit("\n".join([f"{phase.name} has failed:", *tail]))
 
     def _kill_once(self, phase: Phase, measured: Measured, rng: np.random.Generator) -> None:
-        """Call the phase and kill it; one that ended before is done again, to be killed earlier."""
-        for attempt in range(_KILL_TRIES):
-            self._call(phase, measured, Trigger(phase, rng, 0.7 / 2**attempt))
+        """Call the phase and kill it; one that ended before is done again from its beginning."""
+        seconds = None
+        for _ in range(_KILL_TRIES):
+            self._call(phase, measured, Trigger(phase, rng, seconds))
             if measured.kills:
                 return
+            print(f"{phase.name}: ended before it was killed; again", file=sys.stderr)
+            seconds = measured.seconds
             measured.attempts.clear()
+            self.note()
             shutil.rmtree(phase.result)
         raise SystemExit(f"{phase.name} always ended before it was killed; use a larger --scale.")
 
@@ -633,11 +648,11 @@ def main() -> None:
         make_ensemble(options.folder / "full.ensemble", settings)
         return
     job = Job(options.folder, settings)
-    if not all(job.measured[phase.name].done for phase in job.phases if phase.name in job.measured):
+    if not job.done:
         job.check_disk()
     job.run()
     print("\n".join(table(job)))
-    if options.clean:
+    if options.clean and job.ensemble.exists():
         shutil.rmtree(job.ensemble)
 
 
