@@ -28,6 +28,10 @@ class PredictionSource(Protocol):
     ----------
     shape : (n_models, n_samples, n_classes)
     dtype : float32 or float64; the precision `read` returns and distances are computed in
+
+    A source may also offer ``digests()``, the identity of each model, shape (n_models,) uint64,
+    without which a matrix of distances cannot be extended later, and ``chunk_samples``, the
+    samples that lie together on disk.
     """
 
     @property
@@ -189,8 +193,15 @@ class ArrayPredictions:
         block = self._values[models, samples]
         return to_log_probs(block, self._kind, name=self._name, first=models.start or 0)
 
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(f"{self._kind} {self._values.dtype.str} {self.shape}".encode())
-        for model in self._values:
+    def digests(self) -> NDArray[np.uint64]:
+        """Identity of each model, (n_models,): first 8 bytes of a SHA-256."""
+        common = hashlib.sha256(f"{self._kind} {self._values.dtype.str} {self.shape[1:]}".encode())
+        found = np.empty(len(self._values), np.uint64)
+        for number, model in enumerate(self._values):
+            digest = common.copy()
             digest.update(np.ascontiguousarray(model).data)
-        return digest.hexdigest()
+            found[number] = int.from_bytes(digest.digest()[:8], "little")
+        return found
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.digests().tobytes()).hexdigest()

@@ -3,28 +3,24 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance.engine import run_plan
+from inpca.distance.output import Target, claimed_matrix, remove_damaged
+from inpca.distance.parts import PartArgument, parse_part, tiles_of_part
 from inpca.distance.plan import Plan
 from inpca.distance.planner import check_fits, default_tile_size
 from inpca.distance.request import ExecutorArgument, Models, Request, parse
-from inpca.distance.sinks import (
-    ArraySink,
-    MatrixSink,
-    matrix_identity,
-    open_matrix,
-    remove_damaged,
-)
+from inpca.distance.sinks import ArraySink, MatrixSink, finish
 from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.progress import ProgressArgument, Report, reporting
+from inpca.store.claim import WHOLE, Part
 from inpca.store.matrix import TiledMatrix
 
 _log = logging.getLogger("inpca.distance")
@@ -62,6 +58,8 @@ def pairwise_distances(
     resume: bool = True,
     restart: bool = False,
     repair: bool = False,
+    extend: bool = False,
+    part: PartArgument = None,
     progress: ProgressArgument = None,
     backend: str = "numba",
     return_info: bool = False,
@@ -89,6 +87,11 @@ def pairwise_distances(
     resume : go on with the matrix at `out`; False: refuse if there is one
     restart : delete the matrix at `out` first
     repair : verify the tiles at `out` and compute the damaged ones again
+    extend : where the matrix at `out` is of some of the models, compute the rows and columns of
+        the others alone. Its models stay first, in its order (`TiledMatrix.models`); they are
+        proven to be the same by the identity recorded of each. Begins, or goes on, otherwise
+    part : ``(i, k)`` or ``"i/k"``, counted from 1: compute part i of k, for job arrays. The k
+        processes may run at any time, at once or not, and fill one `out`; nothing is merged
     progress : True, or ``callable(done, total, text)``
     backend : ``"numba"``
     return_info : return (D, `DistanceInfo`)
@@ -121,19 +124,22 @@ def pairwise_distances(
     True
     """
     start = time.perf_counter()
+    which = parse_part(part)
     request = parse(X, Y, metric, kind, sample_set, memory, executor, tile_size, backend)
+    _refuse_combinations(restart=restart, repair=repair, extend=extend, part=which)
     with reporting(progress, "distances") as report:
         if out is None:
-            _refuse_without_out(restart=restart, repair=repair)
+            _refuse_without_out(restart=restart, repair=repair, extend=extend, part=which != WHOLE)
             result: Any
             repaired: list[str] = []
             result, plan, floored = _in_memory(request, report)
         else:
             _refuse_with_columns(request)
-            with _matrix(request, out, resume, restart) as matrix:
+            target = Target(Path(out), which, resume, restart, extend)
+            with claimed_matrix(request, target) as (request, matrix):
                 repaired = remove_damaged(matrix, report) if repair else []
-                plan, floored = _fill(request, matrix, report)
-            result = matrix
+                plan, floored = _fill(request, matrix, which, report)
+            result = TiledMatrix.open(out)
     if floored:
         _log.warning(
             "%d of %d contributions exceeded 43 nats and were capped there: models that give "
@@ -149,6 +155,17 @@ def _refuse_without_out(**arguments: bool) -> None:
     for name, value in arguments.items():
         if value:
             raise InputError(f"`{name}` needs `out`: distances in memory have nothing to {name}.")
+
+
+def _refuse_combinations(*, restart: bool, repair: bool, extend: bool, part: Part) -> None:
+    if part != WHOLE and (restart or repair):
+        name = "restart" if restart else "repair"
+        raise InputError(
+            f"`part` {part[0]}/{part[1]} must not {name} what the other parts share; call once "
+            f"without `part` and with {name}=True."
+        )
+    if restart and extend:
+        raise InputError("`extend` goes on with what is there, `restart` deletes it; pass one.")
 
 
 def _refuse_with_columns(request: Request) -> None:
@@ -170,52 +187,14 @@ def _in_memory(request: Request, report: Report) -> tuple[NDArray[np.float64], P
     return sink.array, plan, sink.floored
 
 
-@contextmanager
-def _matrix(
-    request: Request, out: str | os.PathLike[str], resume: bool, restart: bool
-) -> Iterator[TiledMatrix]:
-    """The matrix at `out`, new or resumed, locked; refused before it is made if it cannot fit."""
-    there = not restart and os.path.lexists(out)
-    tile_size = request.tile_size
-    if tile_size is None:
-        found = TiledMatrix.open(out).grid.tile_size if there else None
-        tile_size = found or default_tile_size(request.n_rows)
-    if not there:
-        check_fits(request.plan(tile_size, stored=True), out)
-    metric, dtype = request.divergence.name, request.source.dtype.name
-    matrix = open_matrix(
-        out,
-        n_models=request.n_rows,
-        tile_size=tile_size,
-        identity=matrix_identity(
-            predictions=request.source.fingerprint(),
-            metric=metric,
-            dtype=dtype,
-            tile_size=tile_size,
-            backend=request.backend,
-        ),
-        attrs={
-            "metric": metric,
-            "unit": request.divergence.unit,
-            "sample_set": request.sample_set,
-            "n_samples": request.shape[1],
-            "n_classes": request.shape[2],
-        },
-        models=request.models,
-        resume=resume,
-        restart=restart,
-    )
-    with matrix.lock():
-        yield matrix
-
-
-def _fill(request: Request, matrix: TiledMatrix, report: Report) -> tuple[Plan, int]:
-    """Compute the missing tiles of `matrix`."""
-    plan = request.plan(matrix.grid.tile_size, matrix.missing(), stored=True)
+def _fill(request: Request, matrix: TiledMatrix, part: Part, report: Report) -> tuple[Plan, int]:
+    """Compute the missing tiles of part `part` of `matrix`."""
+    mine = tiles_of_part(matrix.grid, part)
+    missing = [tile for tile in matrix.missing() if tile in mine]
+    plan = request.plan(matrix.grid.tile_size, missing, stored=True)
     check_fits(plan, matrix.path)
     sink = MatrixSink(matrix)
     run_plan(
         plan, request.source, request.divergence, sink, request.executor, report, request.backend
     )
-    sink.finish()
-    return plan, sink.floored
+    return plan, finish(matrix)

@@ -1,12 +1,13 @@
 """The arguments of a distance job, checked before any work."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from inpca.distance.divergences import Divergence, get_divergence
 from inpca.distance.engine import BACKENDS
@@ -30,6 +31,7 @@ class Request:
     source: PredictionSource
     n_rows: int
     n_columns: int | None
+    ensemble: Ensemble | None
     models: pd.DataFrame | None
     sample_set: str
     divergence: Divergence
@@ -50,6 +52,30 @@ class Request:
         if self.n_columns is None:
             return self.n_rows * (self.n_rows - 1) // 2
         return self.n_rows * self.n_columns
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the predictions."""
+        return self.source.fingerprint()
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint64] | None:
+        """Identity of each model, (n_rows,); None if the source does not tell it."""
+        digests = getattr(self.source, "digests", None)
+        return None if digests is None else digests()
+
+    def with_models(self, keys: Sequence[str]) -> "Request":
+        """The same for the models `keys` of the ensemble, in that order."""
+        if self.ensemble is None:
+            raise InputError("`X` must be an Ensemble for its models to be chosen by key.")
+        ensemble = self.ensemble.select(keys)
+        return replace(
+            self,
+            source=ensemble.predictions(self.sample_set),
+            ensemble=ensemble,
+            models=ensemble.models,
+            n_rows=len(keys),
+        )
 
     def plan(self, tile_size: int, missing: Sequence[Tile] | None = None, *, stored: bool) -> Plan:
         """Cut what is missing into blocks."""
@@ -117,6 +143,7 @@ def parse(
         source=source,
         n_rows=n_rows,
         n_columns=n_columns,
+        ensemble=X if isinstance(X, Ensemble) else None,
         models=X.models if isinstance(X, Ensemble) else None,
         sample_set=sample_set,
         divergence=divergence,

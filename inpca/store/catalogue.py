@@ -2,7 +2,7 @@
 
 The cache is never trusted for more than it saw: an entry counts only while the run's root
 `zarr.json` is the very file it was made from (inode, size, time of change). So the file may be
-deleted, garbage or old at any time.
+deleted, garbage or old at any time, and where it may not be read or written it is done without.
 """
 
 import json
@@ -19,6 +19,7 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
+from inpca.store.files import where_writable
 from inpca.store.run import SUFFIX, Run
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
@@ -71,8 +72,9 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
             known = _read_entry(ensemble, run_id, stamp)
         entries[run_id] = known
     settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
-    if settled != cached and os.access(ensemble, os.W_OK):
-        _save(ensemble / "catalogue", settled)
+    if settled != cached:
+        with where_writable():
+            _save(ensemble / "catalogue", settled)
     return entries
 
 
@@ -98,10 +100,10 @@ def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
 
 
 def _load(path: Path) -> dict[str, Entry]:
-    """The cached entries; none where there is no file of ours, whole, at `path`."""
+    """The cached entries; none where no file of ours, whole, can be read at `path`."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return {}
     head = len(_VERSION)
     body = content[head + layout.CRC_BYTES :]

@@ -1,13 +1,12 @@
 """Reading all of an ensemble to find what is damaged."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from inpca.errors import InpcaError
 from inpca.store.catalogue import run_stamps
-from inpca.store.files import Damage, file_lock, sweep, take
+from inpca.store.files import Damage, file_lock, sweep, take, where_writable
 from inpca.store.group import check_members, repeat_metadata
 from inpca.store.run import SUFFIX, Run
 
@@ -25,7 +24,8 @@ def check_ensemble(path: Path) -> list[Damage]:
 
 def _check_run(path: Path, run_id: str) -> list[Damage]:
     run = Run(path / "runs" / f"{run_id}{SUFFIX}")
-    _tidy(path, run_id)
+    with where_writable():  # what is out of order there is no damage
+        _tidy(path, run_id)
     return run.check()
 
 
@@ -44,8 +44,6 @@ def _tidy(path: Path, run_id: str) -> None:
     Leftovers go, and the `zarr.json` of arrays and sub-groups, which only repeat the root's and
     are written after it, are made to say the same again.
     """
-    if not os.access(path, os.W_OK):
-        return  # nothing to put in order where nobody can write
     lock = file_lock(path / ".locks" / f"{run_id}.lock")
     if take(lock):
         try:

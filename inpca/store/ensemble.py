@@ -283,7 +283,7 @@ class Ensemble:
     def check(self) -> list[Damage]:
         """Read every file of the sample sets and runs; what is damaged, by key, with the cure.
 
-        Leftovers (``*.partial``) of writers that are no longer there are removed.
+        Where it may write, it removes leftovers (``*.partial``) of writers no longer there.
         """
         return check_ensemble(self.path)
 

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from inpca.errors import DamagedStoreError, InputError
 from inpca.store.layout import Array, CorruptChunk, decode
 
 PARTIAL = ".partial"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,20 @@ def take(lock: FileLock) -> bool:
     except Timeout:
         return False
     return True
+
+
+@contextmanager
+def where_writable() -> Iterator[None]:
+    """Leave the block, undone, where this process may not write; any other error is raised.
+
+    For upkeep and caches alone, which a reader does without. The system is not asked beforehand:
+    for root, and on a network's disk, `os.access` may be wrong.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
 
 
 def partials(folder: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ So a finished tile has exactly T²·4 + 4 bytes, and one listing of the folder t
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,34 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from inpca import durable
-from inpca.errors import DamagedStoreError, InputError, ResourceError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.progress import Report
-from inpca.store import layout, schema
+from inpca.store import layout, replacement, schema
+from inpca.store.claim import claimed, door, sweep_beside
 from inpca.store.files import (
     Damage,
     damaged,
-    file_lock,
     partial_sibling,
     publish_folder,
     read_chunk,
     remove,
     sweep,
-    take,
 )
-from inpca.store.group import METADATA, check_members, parse_root, read_group, write_group
+from inpca.store.group import METADATA, check_members, parse_root, read_group, read_member
 from inpca.store.layout import CorruptChunk, Document
+from inpca.store.matrix_layout import (
+    COUNT,
+    FLOAT,
+    check_rows,
+    distance_document,
+    tile_key,
+    write_empty,
+)
 from inpca.store.run import contiguous
-from inpca.store.table import table_from_members, table_members
+from inpca.store.table import table_from_members
 from inpca.tiling import Tile, TileGrid
 
 PathLike = str | os.PathLike[str]
-_FLOAT = np.dtype(np.float32)
 _CURE = "remove it and compute it again (pairwise_distances(…, repair=True))"
 
 
@@ -56,7 +62,7 @@ class TiledMatrix:
     attrs : what else was recorded with it (`update_attrs`)
     """
 
-    dtype = _FLOAT
+    dtype = FLOAT
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
@@ -68,11 +74,11 @@ class TiledMatrix:
             self.grid = TileGrid(int(document["shape"][0]), int(header["tile_size"]))
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(self.path / METADATA, f"is incomplete ({error!r})", _REMAKE) from error
-        if document != _document(self.grid):
+        if document != distance_document(self.grid):
             raise damaged(self.path / METADATA, "is not laid out as inpca writes it", _REMAKE)
         self.shape = (self.grid.n_models, self.grid.n_models)
         self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
-        self._has_models = any(name.startswith("models/") for name in documents)
+        self._documents = documents
 
     @classmethod
     def create(
@@ -83,6 +89,7 @@ class TiledMatrix:
         tile_size: int,
         fingerprint: str,
         models: pd.DataFrame | None = None,
+        digests: NDArray[np.uint64] | None = None,
         attrs: Mapping[str, Any] | None = None,
         overwrite: bool = False,
     ) -> "TiledMatrix":
@@ -94,6 +101,7 @@ class TiledMatrix:
         n_models, tile_size : sizes of the matrix and of a tile
         fingerprint : identity of the input
         models : models table, one row per row of the matrix, frozen with it
+        digests : identity of each model's predictions, (n_models,); needed to `grow`
         attrs : anything JSON can hold
         overwrite : delete a matrix that is there
 
@@ -103,19 +111,12 @@ class TiledMatrix:
             If the path exists (without `overwrite`) or is something else than a matrix of ours.
         """
         path, grid = Path(path), TileGrid(n_models, tile_size)
-        if models is not None and len(models) != n_models:
-            raise InputError(f"`models` must have {n_models:,} rows, not {len(models):,}.")
+        check_rows(n_models, models=models, digests=digests)
         if path.exists():
             _make_way(cls, path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = schema.header("matrix", fingerprint=fingerprint, tile_size=tile_size)
-        members = {} if models is None else table_members(models)
-        tree = {f"models/{name}": member for name, member in members.items()}
-        if models is not None:
-            tree["model"] = members["model"]
         partial = partial_sibling(path)
-        attributes = {**(attrs or {}), "inpca": header}
-        write_group(partial, tree, attributes, documents={"distance": _document(grid)})
+        write_empty(partial, grid, fingerprint, models, digests, attrs or {})
         publish_folder(partial, path)
         return cls(path)
 
@@ -143,6 +144,11 @@ class TiledMatrix:
         try:
             content = (self.path / METADATA).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            if replacement.next_of(self.path).exists():
+                raise InputError(
+                    f"`path` {self.path} is being replaced by a larger matrix; if the call of "
+                    "pairwise_distances that did so was killed, make it again."
+                ) from None
             raise InputError(
                 f"`path` must be a matrix made by inpca; {self.path} is none."
             ) from None
@@ -151,23 +157,36 @@ class TiledMatrix:
     @property
     def models(self) -> pd.DataFrame | None:
         """The models table frozen with the matrix, or None."""
-        if not self._has_models:
+        if not any(name.startswith("models/") for name in self._documents):
             return None
         return table_from_members(read_group(self.path, "models/")[1])
 
     @property
+    def digests(self) -> NDArray[np.uint64] | None:
+        """Identity of each model's predictions, (n_models,), or None."""
+        if "digest" not in self._documents:
+            return None
+        values: NDArray[np.uint64] = read_member(
+            self.path / "digest", self._documents["digest"]
+        ).values
+        return values
+
+    @property
     def tile_bytes(self) -> int:
         """Bytes of a finished tile's file."""
-        return self.grid.tile_size**2 * _FLOAT.itemsize + layout.CRC_BYTES
+        return self.grid.tile_size**2 * FLOAT.itemsize + layout.CRC_BYTES
 
     # -- what is there ----------------------------------------------------------------------------
 
     def missing(self) -> list[Tile]:
         """Tiles that are absent or of the wrong size, by one listing of the folder."""
-        with os.scandir(self.path / "distance") as entries:
-            sizes = {one.name: one.stat().st_size for one in entries if one.name.startswith("c.")}
-        whole = self.tile_bytes
-        return [tile for tile in self.grid.tiles() if sizes.get(_key(tile)) != whole]
+        sizes, whole = self._sizes("distance"), self.tile_bytes
+        return [tile for tile in self.grid.tiles() if sizes.get(tile_key(tile)) != whole]
+
+    def _sizes(self, array: str) -> dict[str, int]:
+        """Name and bytes of every chunk of an array with one chunk per tile."""
+        with os.scandir(self.path / array) as entries:
+            return {one.name: one.stat().st_size for one in entries if one.name.startswith("c.")}
 
     @property
     def complete(self) -> bool:
@@ -186,7 +205,7 @@ class TiledMatrix:
         """
         rows, columns = self.grid.shape(self._check_tile(tile))
         try:
-            values = read_chunk(self._file(tile), _FLOAT, (self.grid.tile_size,) * 2)
+            values = read_chunk(self._file(tile), FLOAT, (self.grid.tile_size,) * 2)
         except CorruptChunk as error:
             raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
         return values[:rows, :columns]
@@ -206,7 +225,7 @@ class TiledMatrix:
             )
         if np.isnan(values).any():
             raise InputError(f"`values` of tile {tile} must not hold NaN, which means 'absent'.")
-        padded = np.full((self.grid.tile_size,) * 2, np.nan, _FLOAT)
+        padded = np.full((self.grid.tile_size,) * 2, np.nan, FLOAT)
         padded[: expected[0], : expected[1]] = values
         durable.write_bytes(self._file(tile), layout.encode(padded))
 
@@ -214,6 +233,38 @@ class TiledMatrix:
         """Remove a tile, damaged or not, so that it counts as missing."""
         self._file(self._check_tile(tile)).unlink(missing_ok=True)
         durable.sync_folder(self.path / "distance")
+        (self.path / "floored" / tile_key(tile)).unlink(missing_ok=True)
+
+    def write_floored(self, counts: Mapping[Tile, int]) -> None:
+        """Note durably how many contributions to tiles were capped; 0 need not be noted."""
+        durable.write_files(
+            {
+                self.path / "floored" / tile_key(self._check_tile(tile)): layout.encode(
+                    np.full((1, 1), count, COUNT)
+                )
+                for tile, count in counts.items()
+                if count
+            }
+        )
+
+    def floored(self) -> dict[Tile, int]:
+        """Contributions that were capped, by tile, where there are any.
+
+        Raises
+        ------
+        DamagedStoreError
+            If a count does not match its checksum.
+        """
+        there = self._sizes("floored") if "floored" in self._documents else {}
+        counts = {}
+        for tile in self.grid.tiles():
+            if tile_key(tile) in there:
+                file = self.path / "floored" / tile_key(tile)
+                try:
+                    counts[tile] = int(read_chunk(file, COUNT, (1, 1))[0, 0])
+                except CorruptChunk as error:
+                    raise damaged(file, f"(tile {tile}) {error}", _CURE) from None
+        return counts
 
     def _check_tile(self, tile: Tile) -> Tile:
         i, j = tile
@@ -224,14 +275,14 @@ class TiledMatrix:
         return tile
 
     def _file(self, tile: Tile) -> Path:
-        return self.path / "distance" / _key(tile)
+        return self.path / "distance" / tile_key(tile)
 
     # -- the matrix as numbers --------------------------------------------------------------------
 
     def rows(self, part: slice) -> NDArray[np.float32]:
         """Rows `part` of the full matrix, shape (k, n_models); k·n_models·4 bytes."""
         start, stop = contiguous(part, self.grid.n_models, "part")
-        out = np.empty((stop - start, self.grid.n_models), _FLOAT)
+        out = np.empty((stop - start, self.grid.n_models), FLOAT)
         size = self.grid.tile_size
         for band in range(start // size, -(-stop // size)):
             for other in range(self.grid.n_bands):
@@ -249,7 +300,7 @@ class TiledMatrix:
 
     def to_array(self) -> NDArray[np.float32]:
         """The full matrix, shape (n_models, n_models), each tile read once; n_models²·4 bytes."""
-        out = np.empty(self.shape, _FLOAT)
+        out = np.empty(self.shape, FLOAT)
         for i, j in self.grid.tiles():
             values = self.read_tile((i, j))
             out[self.grid.band(i), self.grid.band(j)] = values
@@ -259,7 +310,7 @@ class TiledMatrix:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if copy is False:
             raise ValueError("A TiledMatrix lies on disk: an array of it is always a copy.")
-        return self.to_array().astype(dtype or _FLOAT, copy=False)
+        return self.to_array().astype(dtype or FLOAT, copy=False)
 
     # -- upkeep -----------------------------------------------------------------------------------
 
@@ -270,9 +321,9 @@ class TiledMatrix:
         ----------
         report : called as ``report(done, total, key)`` with tiles as unit
         """
-        found = check_members(self.path, skip=("distance",))
+        found = check_members(self.path, skip=("distance", "floored"))
         for done, tile in enumerate(self.grid.tiles(), start=1):
-            key = f"distance/{_key(tile)}"
+            key = f"distance/{tile_key(tile)}"
             reason = self._reason(tile)
             if reason is not None:
                 found.append(Damage(key, f"(tile {tile}) {reason}; {_CURE}"))
@@ -281,10 +332,13 @@ class TiledMatrix:
         return found
 
     def _reason(self, tile: Tile) -> str | None:
-        """What is wrong with a tile; None if nothing is."""
+        """What is wrong with a tile, or with its count; None if nothing is."""
         rows, columns = self.grid.shape(tile)
+        counted = self.path / "floored" / tile_key(tile)
         try:
-            values = read_chunk(self._file(tile), _FLOAT, (self.grid.tile_size,) * 2)
+            values = read_chunk(self._file(tile), FLOAT, (self.grid.tile_size,) * 2)
+            if counted.exists():
+                read_chunk(counted, COUNT, (1, 1))
         except CorruptChunk as error:
             return str(error)
         return "holds NaN" if np.isnan(values[:rows, :columns]).any() else None
@@ -296,10 +350,12 @@ class TiledMatrix:
         Raises
         ------
         ResourceError
-            If another process or thread holds it.
+            If another process or thread holds it, or a part of it.
         """
-        with _held(self.path):
-            sweep(self.path)
+        with ExitStack() as held:
+            with door(self.path):
+                held.enter_context(claimed(self.path))
+                tidy(self.path)
             yield
 
     def update_attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -317,41 +373,27 @@ class TiledMatrix:
 _REMAKE = "remove the matrix and compute it again"
 
 
+def tidy(path: Path) -> None:
+    """Finish what a killed process began, and remove what it left; behind the door, alone."""
+    replacement.finish_replacement(path)
+    sweep_beside(path)
+    sweep(path)
+
+
+def delete_matrix(path: Path) -> None:
+    """Delete the matrix at `path`, never anything that is not a matrix; behind the door, alone."""
+    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
+        TiledMatrix.open(path)
+    (path / METADATA).unlink()
+    remove(path)
+
+
 def _make_way(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
-    """Delete the matrix at `path`, or refuse; never anything that is not a matrix."""
+    """Delete the matrix at `path`, or refuse."""
     if not overwrite:
         raise InputError(f"`path` {path} exists already; open it, or pass overwrite=True.")
-    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
+    with suppress(DamagedStoreError):
         cls.open(path)
-    with _held(path):
-        (path / METADATA).unlink()
-        remove(path)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold the lock of the matrix at `path`: beside it, so that it outlives an overwrite."""
-    lock = file_lock(path.with_name(f"{path.name}.lock"))
-    if not take(lock):
-        raise ResourceError(
-            f"{path} is being written by another process; wait for it, or give another `out`."
-        )
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _key(tile: Tile) -> str:
-    return f"c.{tile[0]}.{tile[1]}"
-
-
-def _document(grid: TileGrid) -> Document:
-    column = schema.MATRIX["distance"]
-    return layout.array_document(
-        (grid.n_models, grid.n_models),
-        _FLOAT,
-        column.dims,
-        (grid.tile_size, grid.tile_size),
-        attributes=column.attributes,
-    )
+    with ExitStack() as held, door(path):
+        held.enter_context(claimed(path))
+        delete_matrix(path)

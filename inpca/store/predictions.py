@@ -92,7 +92,7 @@ class StoredPredictions:
 
     def fingerprint(self) -> str:
         """Digest of the sample set and of every model's stored predictions, in order."""
-        digests = self._digests()
+        digests = self._recorded()
         text = f"stored {self._set.fingerprint} {self.shape} {self.dtype.str}"
         digest = hashlib.sha256(text.encode())
         for row in self._rows:
@@ -100,7 +100,19 @@ class StoredPredictions:
             digest.update(f"|{content}".encode())
         return digest.hexdigest()
 
-    def _digests(self) -> Mapping[str, NDArray[np.uint64]]:
+    def digests(self) -> NDArray[np.uint64]:
+        """Identity of each model on this sample set, shape (n_models,)."""
+        recorded = self._recorded()
+        common = hashlib.sha256(f"stored {self._set.fingerprint} {self.shape[1:]}".encode())
+        found = np.empty(len(self._rows), np.uint64)
+        for number, row in enumerate(self._rows):
+            digest = common.copy()
+            content = row.key if row.run is None else int(recorded[row.run.id][row.checkpoint])
+            digest.update(f"|{content}".encode())
+            found[number] = int.from_bytes(digest.digest()[:8], "little")
+        return found
+
+    def _recorded(self) -> Mapping[str, NDArray[np.uint64]]:
         runs = {row.run.id: row.run for row in self._rows if row.run is not None}
         return {name: run.digests(self._set.name) for name, run in runs.items()}
 

@@ -89,7 +89,16 @@ MATRIX = _by_name(
         "distance per sample; upper triangle of tiles, NaN elsewhere",
         "one tile",
     ),
+    Column(
+        "floored",
+        ("band", "band_other"),
+        "int64",
+        "1",
+        "contributions (pair, sample) to a tile that the floor has capped",
+        "one tile",
+    ),
     Column("model", ("model",), "string", "1", "key of the model: run_id/checkpoint"),
+    Column("digest", ("model",), "uint64", "1", "identity of the model's predictions"),
 )
 
 EMBEDDING = _by_name(

@@ -1,0 +1,252 @@
+"""The matrix at `out`: made, gone on with, extended, replaced, or refused."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inpca.distance.planner import check_fits, default_tile_size
+from inpca.distance.request import Request
+from inpca.distance.sinks import FINISHED, FLOORED
+from inpca.errors import DamagedStoreError, InputError, ResourceError
+from inpca.progress import Report
+from inpca.store.claim import WHOLE, Part, claimed, door, others_at_work
+from inpca.store.growth import grow_matrix
+from inpca.store.matrix import TiledMatrix, delete_matrix, tidy
+from inpca.store.replacement import next_of
+from inpca.tiling import TileGrid
+
+_IDENTITY = "identity"
+_PREDICTIONS = "predictions"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the distances go, and what may happen to what is there.
+
+    Attributes
+    ----------
+    path : of the matrix
+    part : (i, k): compute part i of k, beside other engines that compute the others
+    resume, restart, extend : see `pairwise_distances`
+    """
+
+    path: Path
+    part: Part = WHOLE
+    resume: bool = True
+    restart: bool = False
+    extend: bool = False
+
+    @property
+    def there(self) -> bool:
+        """Whether there is something to go on with."""
+        return not self.restart and (os.path.lexists(self.path) or next_of(self.path).exists())
+
+
+@contextmanager
+def claimed_matrix(request: Request, target: Target) -> Iterator[tuple[Request, TiledMatrix]]:
+    """The matrix to fill, held for writing, and the request in the order of its models.
+
+    Raises
+    ------
+    InputError
+        If what is there is no matrix, or one of something else; or exists and resume=False.
+    ResourceError
+        If the distances do not fit, or another engine writes there.
+    """
+    path = target.path
+    if os.path.lexists(path):
+        with ExitStack() as tolerated:
+            if target.restart:
+                tolerated.enter_context(suppress(DamagedStoreError))
+            TiledMatrix.open(path)  # refuses what is none, before a lock is laid beside it
+    if not target.there:
+        check_fits(request.plan(_tile_size(request), stored=True), path)
+    with ExitStack() as held:
+        with door(path):
+            held.enter_context(claimed(path, target.part))
+            alone = not others_at_work(path, target.part)
+            if alone:
+                tidy(path)
+            request, matrix = _matrix(request, target, alone)
+        yield request, matrix
+
+
+def _tile_size(request: Request) -> int:
+    return request.tile_size or default_tile_size(request.n_rows)
+
+
+def _matrix(request: Request, target: Target, alone: bool) -> tuple[Request, TiledMatrix]:
+    path = target.path
+    if os.path.lexists(path) and target.restart:
+        delete_matrix(path)
+    if not os.path.lexists(path):
+        return request, _create(request, path)
+    if not target.resume:
+        raise InputError(
+            f"`out` {path} exists already and resume=False; pass resume=True to go on, "
+            "restart=True to replace it, or another `out`."
+        )
+    matrix = TiledMatrix.open(path)
+    if request.tile_size is None:
+        request = replace(request, tile_size=matrix.grid.tile_size)
+    if target.extend:
+        request = _in_order_of(matrix, request)
+    if matrix.fingerprint == _fingerprint(_identity(request)):
+        return request, matrix
+    if not target.extend:
+        _refuse(matrix, request)
+    return request, _extend(matrix, request, alone)
+
+
+def _create(request: Request, path: Path) -> TiledMatrix:
+    return TiledMatrix.create(path, tile_size=_tile_size(request), **_description(request))
+
+
+def _description(request: Request) -> dict[str, Any]:
+    """What a matrix says of itself, beside its tiles."""
+    identity = _identity(request)
+    return {
+        "n_models": request.n_rows,
+        "fingerprint": _fingerprint(identity),
+        "models": request.models,
+        "digests": request.digests,
+        "attrs": {
+            "metric": request.divergence.name,
+            "unit": request.divergence.unit,
+            "sample_set": request.sample_set,
+            "n_samples": request.shape[1],
+            "n_classes": request.shape[2],
+            _IDENTITY: identity,
+            FLOORED: None,
+            FINISHED: False,
+        },
+    }
+
+
+def _identity(request: Request) -> dict[str, str]:
+    """What makes two distance jobs the same one, by name."""
+    return {
+        _PREDICTIONS: request.fingerprint,
+        "metric": request.divergence.name,
+        "dtype": request.source.dtype.name,
+        "tile_size": str(_tile_size(request)),
+        "backend": request.backend,
+    }
+
+
+def _fingerprint(identity: Mapping[str, str]) -> str:
+    return hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()
+
+
+def _different(matrix: TiledMatrix, request: Request) -> dict[str, str]:
+    """What of the identity is not the same, in words."""
+    there = matrix.attrs.get(_IDENTITY, {})
+    return {
+        name: f"{name} {there.get(name, '(not recorded)')} instead of {value}"
+        for name, value in _identity(request).items()
+        if there.get(name) != value
+    }
+
+
+def _refuse(matrix: TiledMatrix, request: Request) -> None:
+    different = _different(matrix, request)
+    cure = "pass restart=True to replace it, or another `out`"
+    if list(different) == [_PREDICTIONS] and request.n_rows >= matrix.shape[0]:
+        cure = f"if models have been added, pass extend=True to compute those alone; or {cure}"
+    raise InputError(
+        f"`out` {matrix.path} was computed from something else ({'; '.join(different.values())}); "
+        f"{cure}."
+    )
+
+
+# -- growth ---------------------------------------------------------------------------------------
+
+
+def _in_order_of(matrix: TiledMatrix, request: Request) -> Request:
+    """The request with the models of `matrix` first, in its order; of arrays as it is."""
+    frozen = matrix.models
+    if frozen is None or request.ensemble is None:
+        return request
+    asked = request.ensemble.models.index
+    known = set(asked)
+    lost = [key for key in frozen.index if key not in known]
+    if lost:
+        raise InputError(
+            f"`X` must hold all models of `out` {matrix.path} to extend it, but {len(lost):,} are "
+            f"not among its {len(asked):,}, {lost[0]!r} first; give another `out`."
+        )
+    old = set(frozen.index)
+    return request.with_models([*frozen.index, *(key for key in asked if key not in old)])
+
+
+def _extend(matrix: TiledMatrix, request: Request, alone: bool) -> TiledMatrix:
+    """`matrix` with the further models of `request`, whose first ones are proven to be its own."""
+    _check_extends(matrix, request)
+    if not alone:
+        raise ResourceError(
+            f"{matrix.path} cannot be extended while other processes compute parts of it; wait for "
+            "them."
+        )
+    grid = TileGrid(request.n_rows, matrix.grid.tile_size)
+    n_full = matrix.shape[0] // grid.tile_size
+    todo = [tile for tile in grid.tiles() if tile[1] >= n_full] + matrix.missing()
+    check_fits(request.plan(grid.tile_size, sorted(set(todo)), stored=True), matrix.path)
+    return grow_matrix(matrix, **_description(request))
+
+
+def _check_extends(matrix: TiledMatrix, request: Request) -> None:
+    different = _different(matrix, request)
+    different.pop(_PREDICTIONS, None)
+    if different:
+        raise InputError(
+            f"`out` {matrix.path} cannot be extended: it was computed with other settings "
+            f"({'; '.join(different.values())}); use those, or another `out`."
+        )
+    there, asked = matrix.digests, request.digests
+    if there is None or asked is None:
+        raise InputError(
+            f"`out` {matrix.path} cannot be extended: {'it' if there is None else '`X`'} has no "
+            "`digests`, the identity of each model; pass restart=True, or another `out`."
+        )
+    if len(asked) < len(there):
+        raise InputError(
+            f"`X` must begin with the {len(there):,} models of `out` {matrix.path} to extend it, "
+            f"but it has {len(asked):,} models; give another `out`."
+        )
+    changed = np.flatnonzero(there != asked[: len(there)])
+    if len(changed):
+        name = changed[0] if request.models is None else repr(request.models.index[changed[0]])
+        raise InputError(
+            f"`X` must begin with the models of `out` {matrix.path} to extend it, but "
+            f"{len(changed):,} are not what they were, model {name} first; pass restart=True to "
+            "compute all distances again, or another `out`."
+        )
+
+
+# -- repair ---------------------------------------------------------------------------------------
+
+
+def remove_damaged(matrix: TiledMatrix, report: Report | None = None) -> list[str]:
+    """Verify `matrix` and remove its damaged tiles; returns what was damaged.
+
+    Raises
+    ------
+    DamagedStoreError
+        If something else than a tile is damaged.
+    """
+    tiles = {f"distance/c.{i}.{j}": (i, j) for i, j in matrix.grid.tiles()}
+    found = matrix.verify(report)
+    for damage in found:
+        if damage.key not in tiles:
+            raise DamagedStoreError(
+                f"{matrix.path}: {damage.key} {damage.reason}; tiles alone can be repaired: pass "
+                "restart=True to compute the matrix again."
+            )
+        matrix.remove_tile(tiles[damage.key])
+    return [f"{damage.key}: {damage.reason}" for damage in found]

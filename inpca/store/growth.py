@@ -1,0 +1,44 @@
+"""A matrix that grows: the larger one keeps every tile whose models were all there before."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inpca.store.files import partial_sibling
+from inpca.store.matrix import TiledMatrix
+from inpca.store.matrix_layout import check_rows, tile_key, write_empty
+from inpca.store.replacement import keep_files, replace_folder
+from inpca.tiling import TileGrid
+
+
+def grow_matrix(
+    matrix: TiledMatrix,
+    *,
+    n_models: int,
+    fingerprint: str,
+    models: pd.DataFrame | None = None,
+    digests: NDArray[np.uint64] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> TiledMatrix:
+    """Replace `matrix` by one of more models; behind its door, alone.
+
+    The new list begins with the models of `matrix`: that is the caller's to prove. Tiles of a last
+    band that was not full are left out, to be computed again. Whatever happens, the folder of the
+    matrix' name holds the old matrix, or the larger one without the new tiles. Arguments are those
+    of `TiledMatrix.create`.
+    """
+    old = matrix.grid
+    grid = TileGrid(n_models, old.tile_size)
+    check_rows(n_models, models=models, digests=digests)
+    partial = partial_sibling(matrix.path)
+    write_empty(partial, grid, fingerprint, models, digests, attrs or {})
+    n_full, absent = old.n_models // old.tile_size, set(matrix.missing())
+    kept = [tile for tile in old.tiles() if tile[1] < n_full and tile not in absent]
+    counted = matrix.floored().keys() & set(kept)
+    for array, tiles in (("floored", counted), ("distance", kept)):
+        keep_files(matrix.path / array, partial / array, [tile_key(tile) for tile in tiles])
+    replace_folder(partial, matrix.path)
+    return TiledMatrix(matrix.path)
