@@ -4,45 +4,54 @@ A block Krylov space with full two-pass reorthogonalisation and no restart: the 
 matrix are the cost, so none is thrown away (Golub & Underwood 1977; Parlett 1998, chapter 13).
 """
 
-import math
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from inpca.embedding.checkpoint import KrylovCheckpoint
-from inpca.embedding.pairs import find_clusters, fix_signs, order_by_magnitude
+from inpca.embedding.krylov import Apply, ConvergenceRule, KrylovSpace, PassState, RitzPairs
+from inpca.embedding.pairs import Float64, find_clusters, fix_signs
 from inpca.errors import InputError
 
-Float64 = NDArray[np.float64]
-Apply = Callable[[Float64], Float64]
-PassReport = Callable[[int, str], None]
+PassReport = Callable[[PassState], None]
 
 MAX_PASSES = 50
-# Below this, relative to ‖W‖, a direction of the Krylov space is rounding, and so is a residual.
-_ROUNDING = 1e-13
-# What float64 leaves of a difference of squared norms.
-_SQUARE_ROUNDING = 1e-12
+RELATIVE_TO = ("each", "largest")
 
 
 def default_block_size(k: int, n: int) -> int:
-    """Vectors per pass: 64, 128 for more than 50 wanted pairs; at most n.
+    """Vectors per pass: 128, at most n.
 
-    Passes to ‖r‖ ≤ 1e-6 |λ_i|, n = 2,000, a quarter of the signs negative, for k = 10 / 50, by
-    block size:
+    Passes to ‖r‖ ≤ 1e-6 |λ₁| and, after the slash, to ‖r‖ ≤ 1e-6 |λ_i| of each, n = 2,000, a
+    quarter of the signs negative; the last line is D of made-up trainings, n = 4,000:
 
-    | spectrum | 32 | 64 | 128 |
-    |---|---|---|---|
-    | 0.8^i | 3 / 4 | 3 / 3 | 2 / 2 |
-    | 0.9^i | 4 / 5 | 3 / 4 | 3 / 3 |
-    | 0.97^i | 7 / 8 | 5 / 6 | 4 / 4 |
-    | i⁻² | 5 / 9 | 4 / 7 | 4 / 6 |
-    | i⁻¹ | 7 / 13 | 6 / 10 | 6 / 8 |
+    | spectrum | k | 32 | 64 | 96 | 128 | 192 |
+    |---|---|---|---|---|---|---|
+    | 0.8^i | 10 | 3/3 | 3/3 | 2/2 | 2/2 | 2/2 |
+    | | 50 | 4/5 | 3/3 | 2/3 | 2/2 | 2/2 |
+    | 0.9^i | 10 | 4/4 | 3/3 | 3/3 | 3/3 | 2/2 |
+    | | 50 | 5/5 | 3/4 | 3/3 | 3/3 | 2/2 |
+    | 0.97^i | 10 | 7/7 | 5/5 | 4/4 | 4/4 | 3/3 |
+    | | 50 | 8/8 | 5/6 | 4/5 | 4/4 | 3/3 |
+    | i⁻² | 10 | 4/5 | 4/4 | 3/4 | 3/4 | 3/4 |
+    | | 50 | 7/9 | 5/7 | 4/6 | 4/5 | 3/5 |
+    | i⁻¹ | 10 | 7/7 | 6/6 | 5/6 | 5/6 | 5/5 |
+    | | 50 | 11/13 | 8/10 | 7/9 | 6/8 | 6/7 |
+    | trainings | 10 | | 4/5 | 4/4 | 4/4 | |
+    | | 50 | | 5/8 | 5/7 | 5/6 | |
+
+    At 128 the arithmetic of a pass takes about as long as reading D from a disk of 0.8 GB/s, so
+    that fewer vectors would save no time. A start block of W times a random block on a few bands
+    of D (5 % of a pass) saves a pass for k = 10 and none for k = 50 on the trainings: not worth
+    its code.
     """
-    return min(n, 64 if k <= 50 else 128)
+    return min(n, 128)
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class LanczosResult:
     eigenvalues : (k,) largest magnitude first
     eigenvectors : (n, k) orthonormal columns; the entry of largest magnitude is positive
     residuals : (k,) ‖W v − λ v‖; an eigenvalue of W lies within ‖r‖ of λ
-    converged : (k,) bool, whether ‖r‖ ≤ `tol` · |λ| or rounding
+    converged : (k,) bool, whether ‖r‖ ≤ `tol` · |λ| (or |λ₁|, as asked for) or rounding
     n_passes : calls of ``apply``
     block_size, krylov_dimension : vectors per pass; dimension of the space searched
     exhausted : the space is all of Rⁿ: the answer is exact
@@ -106,8 +115,10 @@ def block_lanczos(
     *,
     block_size: int | None = None,
     tol: float = 1e-6,
+    relative_to: str = "each",
     max_passes: int = MAX_PASSES,
-    frobenius_norm: float | None = None,
+    frobenius_norm: float | Callable[[], float] | None = None,
+    start: Float64 | None = None,
     random_state: int = 0,
     report: PassReport | None = None,
     checkpoint: str | Path | None = None,
@@ -119,12 +130,16 @@ def block_lanczos(
     ----------
     apply : W V for V of shape (n, b), float64
     n, k : rows of W; pairs wanted, k < n or k = n
-    block_size : vectors per pass; default 64, 128 for k > 50
+    block_size : vectors per pass; default 128
     tol : a pair is converged when ‖W v − λ v‖ ≤ tol · |λ| (or 1e-13 · |λ₁|, which is rounding)
+    relative_to : ``"each"``: |λ| is the pair's own, so that every coordinate is known to `tol`;
+        ``"largest"``: |λ₁|, as eigensolvers commonly promise, in fewer passes
     max_passes : calls of `apply` at most; the result then says what has not converged
-    frobenius_norm : ‖W‖_F exactly, for the certificate `missed_bound`
+    frobenius_norm : ‖W‖_F exactly, for the certificate `missed_bound`; a function is called once
+        the passes are done
+    start : vectors (n, any number) that are close to those wanted; random ones fill up the block
     random_state : seed of the start block
-    report : called with (pass, text) after each pass
+    report : called after each pass
     checkpoint : folder that receives each pass; a solve that is killed and called again with the
         same folder goes on after its last pass, to the same bytes
     fingerprint : what the operator is, kept in the checkpoint; another one is refused
@@ -137,21 +152,20 @@ def block_lanczos(
     copies are certain to be found; `nothing_missed` says whether there can be more.
     """
     block = default_block_size(k, n) if block_size is None else min(block_size, n)
-    _check(n, k, block, tol, max_passes)
-    saved = KrylovCheckpoint.at(
-        checkpoint, {"n": n, "block_size": block, "seed": random_state, "operator": fingerprint}
-    )
+    _check(n, k, block, tol, relative_to, max_passes, start)
+    rule = ConvergenceRule(k, tol, relative_to)
+    saved = KrylovCheckpoint.at(checkpoint, _identity(n, block, random_state, start, fingerprint))
     # BLAS on one thread: a pass over the matrix costs far more than the algebra between passes,
     # and the bytes then do not depend on the number of cores.
     with threadpool_limits(1, user_api="blas"):
-        space = _KrylovSpace.start(n, block, random_state)
+        space = KrylovSpace.start(n, block, random_state, start)
         for step in saved.steps():
             space.add(*step)
         while True:
             if space.n_passes:
-                ritz = space.ritz(k, tol)
+                ritz = space.ritz(rule)
                 if report is not None:
-                    report(space.n_passes, ritz.describe(tol))
+                    report(ritz.state(space.n_passes))
                 # An invariant space may hold only `block` copies of an eigenvalue; if more than
                 # that are wanted, the random directions it was filled up with go first.
                 unexplored = k > block and space.lost_rank
@@ -160,16 +174,44 @@ def block_lanczos(
                     break
             space.add(*(step := space.expand(apply)))
             saved.write(space.n_passes, step)
-        return _result(space, ritz, tol, frobenius_norm)
+        return _result(
+            space, ritz, tol, frobenius_norm() if callable(frobenius_norm) else frobenius_norm
+        )
 
 
-def _check(n: int, k: int, block: int, tol: float, max_passes: int) -> None:
+def _identity(
+    n: int, block: int, seed: int, start: Float64 | None, fingerprint: str
+) -> dict[str, Any]:
+    """What a pass that is kept belongs to."""
+    digest = "" if start is None else hashlib.sha256(np.ascontiguousarray(start).data).hexdigest()
+    return {
+        "n": n, "block_size": block, "seed": seed, "start": digest, "operator": fingerprint
+    }  # fmt: skip
+
+
+def _check(
+    n: int,
+    k: int,
+    block: int,
+    tol: float,
+    relative_to: str,
+    max_passes: int,
+    start: Float64 | None,
+) -> None:
     if not 1 <= k <= n:
         raise InputError(f"`k` must be in 1 … n = {n}, not {k}.")
     if block < 1:
         raise InputError(f"`block_size` must be at least 1, not {block}.")
     if not tol > 0:
         raise InputError(f"`tol` must be positive, not {tol}.")
+    if relative_to not in RELATIVE_TO:
+        raise InputError(
+            f"`relative_to` must be one of {', '.join(RELATIVE_TO)}, not {relative_to!r}."
+        )
+    if start is not None and (start.ndim != 2 or len(start) != n or not np.isfinite(start).all()):
+        raise InputError(
+            f"`start` must hold finite vectors of {n} entries as columns, not shape {start.shape}."
+        )
     if block * max_passes < k:
         raise InputError(
             f"`max_passes` = {max_passes} passes of {block} vectors span at most "
@@ -178,7 +220,7 @@ def _check(n: int, k: int, block: int, tol: float, max_passes: int) -> None:
 
 
 def _result(
-    space: "_KrylovSpace", ritz: "_Ritz", tol: float, frobenius_norm: float | None
+    space: KrylovSpace, ritz: RitzPairs, tol: float, frobenius_norm: float | None
 ) -> LanczosResult:
     vectors = fix_signs(space.combine(ritz.weights))
     return LanczosResult(
@@ -194,152 +236,3 @@ def _result(
         clusters=find_clusters(ritz.values, ritz.residuals),
         missed_bound=None if frobenius_norm is None else space.missed_bound(frobenius_norm),
     )
-
-
-@dataclass
-class _Ritz:
-    """The wanted pairs of the projected matrix, in the basis of the Krylov space."""
-
-    values: Float64
-    weights: Float64
-    residuals: Float64
-    converged: NDArray[np.bool_]
-    wanted: int
-
-    @property
-    def done(self) -> bool:
-        return len(self.values) == self.wanted and bool(self.converged.all())
-
-    def describe(self, tol: float) -> str:
-        relative = self.residuals.max() / max(abs(self.values[0]), np.finfo(float).tiny)
-        return (
-            f"residual {relative:.1e}, {int(self.converged.sum())} of {self.wanted} pairs "
-            f"converged to {tol:.0e}"
-        )
-
-
-@dataclass
-class _KrylovSpace:
-    """Q = [Q_0 … Q_j] with W Q = Q T + Q_{j+1} R Eᵀ, E picking the last block.
-
-    `blocks` are Q_0 … Q_{j+1} (the last is empty when the space is everything), `columns` the
-    block columns Qᵀ W Q_j of T from the diagonal up, `coupling` is R.
-    """
-
-    n: int
-    seed: int
-    blocks: list[Float64]
-    columns: list[Float64] = field(default_factory=list)
-    coupling: Float64 = field(default_factory=lambda: np.empty((0, 0)))
-    _norm: float = 0.0
-
-    @classmethod
-    def start(cls, n: int, block: int, seed: int) -> "_KrylovSpace":
-        random = np.random.default_rng([seed, 0]).standard_normal((n, block))
-        return cls(n, seed, [np.linalg.qr(random)[0]])
-
-    @property
-    def n_passes(self) -> int:
-        return len(self.columns)
-
-    @property
-    def dimension(self) -> int:
-        """Columns of Q for which W Q is known."""
-        return sum(block.shape[1] for block in self.blocks[: self.n_passes])
-
-    @property
-    def is_everything(self) -> bool:
-        return self.dimension == self.n
-
-    @property
-    def lost_rank(self) -> bool:
-        """Whether the last pass left fewer new directions than a block has."""
-        sizes = np.linalg.norm(self.coupling, axis=1)
-        return bool((sizes <= _ROUNDING * self._norm).any())
-
-    def expand(self, apply: Apply) -> tuple[Float64, Float64, Float64]:
-        """One pass: the next block column of T, the next block of Q, and R."""
-        rest = np.array(apply(self.blocks[-1]), dtype=np.float64)
-        if not np.isfinite(rest).all():
-            raise InputError("The operator gave NaN or infinite values; check D for them.")
-        column = self._project_out(rest)
-        # Twice is enough (Parlett): the second pass removes what rounding left of the first.
-        column += self._project_out(rest)
-        following = self._next_block(rest, max(self._norm, float(np.linalg.norm(column, 2))))
-        return column, following, following.T @ rest
-
-    def add(self, column: Float64, following: Float64, coupling: Float64) -> None:
-        """Take in the result of a pass."""
-        self.columns.append(column)
-        self.blocks.append(following)
-        self.coupling = coupling
-        self._norm = max(self._norm, float(np.linalg.norm(column, 2)))
-
-    def _project_out(self, vectors: Float64) -> Float64:
-        """Subtract from `vectors`, in place, their part in the space; return its coefficients."""
-        parts = []
-        for block in self.blocks:
-            parts.append(block.T @ vectors)
-            vectors -= block @ parts[-1]
-        return np.concatenate(parts)
-
-    def _next_block(self, rest: Float64, norm: float) -> Float64:
-        """Orthonormal columns: the range of `rest`, filled up with random directions."""
-        width = min(self.blocks[0].shape[1], self.n - sum(q.shape[1] for q in self.blocks))
-        left, sizes, _ = np.linalg.svd(rest, full_matrices=False)
-        kept = left[:, sizes > _ROUNDING * norm][:, :width]
-        random = np.random.default_rng([self.seed, self.n_passes + 1])
-        fill = random.standard_normal((self.n, width - kept.shape[1]))
-        block = np.concatenate([kept, fill], axis=1)
-        # Small directions of `rest` were scaled up, and their rounding with them; random ones
-        # were never orthogonal.
-        for _ in range(2):
-            self._project_out(block)
-            block = np.linalg.qr(block)[0]
-        return np.ascontiguousarray(block)
-
-    def projected(self) -> Float64:
-        """T = Qᵀ W Q, symmetric, (dimension, dimension)."""
-        full = np.zeros((self.dimension, self.dimension))
-        stop = 0
-        for column in self.columns:
-            start, stop = stop, stop + column.shape[1]
-            full[:stop, start:stop] = column
-            full[start:stop, :start] = column[:start].T
-            full[start:stop, start:stop] = (column[start:] + column[start:].T) / 2
-        return full
-
-    def ritz(self, k: int, tol: float) -> _Ritz:
-        """The pairs of largest |θ| with residuals ‖W v − θ v‖ = ‖R y_last‖."""
-        values, weights = np.linalg.eigh(self.projected())
-        order = order_by_magnitude(values)[:k]
-        values, weights = values[order], weights[:, order]
-        last = self.columns[-1].shape[1]
-        residuals = np.linalg.norm(self.coupling @ weights[-last:], axis=0)
-        floor = _ROUNDING * abs(values[0])
-        return _Ritz(
-            values, weights, residuals, residuals <= np.maximum(tol * abs(values), floor), k
-        )
-
-    def combine(self, weights: Float64) -> Float64:
-        """Q Y, the Ritz vectors, (n, k)."""
-        vectors = np.zeros((self.n, weights.shape[1]))
-        start = 0
-        for block in self.blocks[: self.n_passes]:
-            stop = start + block.shape[1]
-            vectors += block @ weights[start:stop]
-            start = stop
-        return vectors
-
-    def missed_bound(self, frobenius_norm: float) -> float:
-        """τ + ‖R‖ with τ² = ‖W‖_F² − ‖T‖_F² − 2‖R‖_F², the part of W outside the space.
-
-        W is T on the space, R between it and its complement, and at most τ on the complement
-        (Frobenius bounds the spectral norm), so that an eigenvector the space does not know has
-        |λ| ≤ τ + ‖R‖. Rounding of the difference is added to τ².
-        """
-        if self.is_everything:
-            return 0.0
-        known = np.linalg.norm(self.projected()) ** 2 + 2 * np.linalg.norm(self.coupling) ** 2
-        outside = max(frobenius_norm**2 - float(known), 0.0) + _SQUARE_ROUNDING * frobenius_norm**2
-        return math.sqrt(outside) + float(np.linalg.norm(self.coupling, 2))

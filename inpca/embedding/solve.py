@@ -1,5 +1,6 @@
 """From D to eigenpairs: choose the solver by size and memory, run it, say how it went."""
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from inpca.distance.planner import memory_budget
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.dense import COPIES, dense_eigenpairs
+from inpca.embedding.krylov import PassState
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
 from inpca.embedding.pairs import Float64, find_clusters, zero_to_rounding
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.errors import InputError, ResourceError
-from inpca.executor import get_executor
 from inpca.predictions import Floats
 from inpca.progress import ProgressArgument, Report, reporting
 from inpca.units import format_bytes
@@ -24,6 +25,8 @@ SOLVERS = ("auto", "dense", "lanczos")
 DENSE_LIMIT = 4000
 # Passes that every Lanczos solve may need; less memory than that is refused before it starts.
 _FEWEST_PASSES = 6
+# Passes that are announced until the residuals of two passes say more.
+_USUAL_PASSES = 6
 
 
 class ClusterWarning(UserWarning):
@@ -75,7 +78,11 @@ class Solution:
 
 
 def solve(
-    distances: Floats | DistanceTiles, k: int, options: SolveOptions, fingerprint: str = ""
+    distances: Floats | DistanceTiles,
+    k: int,
+    options: SolveOptions,
+    fingerprint: str = "",
+    start: Float64 | None = None,
 ) -> Solution:
     """The k eigenpairs of largest |λ| of W = −½ L D L.
 
@@ -83,6 +90,7 @@ def solve(
     ----------
     distances : (m, m) array that `check_distances` accepts, or a `TiledMatrix`
     fingerprint : what D is; only a checkpoint needs it
+    start : see `block_lanczos`; the dense solver needs none
 
     Raises
     ------
@@ -101,23 +109,44 @@ def solve(
         narrator = _Narrator(report)
         operator = CentredOperator(distances, options.executor, narrator.tile)
         if _choose_solver(operator.n_models, k, options, budget) == "dense":
-            return _solve_dense(operator, k)
-        return _solve_lanczos(operator, k, options, budget, narrator, fingerprint)
+            return _solve_dense(operator, k, narrator)
+        return _solve_lanczos(operator, k, options, budget, narrator, fingerprint, start)
 
 
 class _Narrator:
-    """Tiles of the pass that runs, with what the passes before it have reached."""
+    """How far the solve is, in passes over D; those that are left are estimated.
+
+    The number of pairs that have converged says little of what is left; the worst residual falls
+    by a steady factor per pass, from which the passes to come follow.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._status = "row means"
+        self.finished, self._of, self._text = 0, 1, ""
+        self._former: PassState | None = None
+
+    def stage(self, finished: int, of: int, text: str) -> None:
+        """`finished` of about `of` passes are done, and now comes what `text` says."""
+        self.finished, self._of, self._text = finished, of, text
+        self._report(finished, of, text)
 
     def tile(self, done: int, total: int) -> None:
-        self._report(done, total, self._status)
+        self._report(self.finished + done / total, self._of, self._text)
 
-    def solver_pass(self, number: int, text: str) -> None:
-        self._status = f"after pass {number}: {text}"
-        self._report(0, 1, self._status)
+    def solver_pass(self, state: PassState) -> None:
+        done = state.n_passes
+        passes_left = _passes_left(self._former, state)
+        self._former = state
+        self.stage(done, done + passes_left, f"pass {done + 1}: {state.describe()}")
+
+
+def _passes_left(former: PassState | None, state: PassState) -> int:
+    """Passes until the worst residual is what it may be, if it goes on falling as it did."""
+    if state.n_converged == state.n_wanted:
+        return 0
+    if former is None or not 0 < state.allowed < state.worst < former.worst:
+        return max(1, _USUAL_PASSES - state.n_passes)
+    return math.ceil(math.log(state.worst / state.allowed) / math.log(former.worst / state.worst))
 
 
 def _choose_solver(m: int, k: int, options: SolveOptions, budget: int) -> str:
@@ -136,13 +165,20 @@ def _choose_solver(m: int, k: int, options: SolveOptions, budget: int) -> str:
     return "dense" if worthwhile and needed <= budget else "lanczos"
 
 
-def _solve_dense(operator: CentredOperator, k: int) -> Solution:
-    values, vectors, residuals = dense_eigenpairs(operator.dense(), k)
-    return _solution(
+def _solve_dense(operator: CentredOperator, k: int, narrator: _Narrator) -> Solution:
+    narrator.stage(0, 3, "row means")
+    _ = operator.row_means
+    narrator.stage(1, 3, "centring")
+    centred = operator.dense()
+    narrator.stage(2, 3, "eigenvalues")
+    values, vectors, residuals = dense_eigenpairs(centred, k)
+    solution = _solution(
         operator, values, vectors, residuals,
         solver="dense", n_passes=0, converged=np.ones(k, dtype=bool),
         clusters=find_clusters(values, residuals), missed_bound=0.0,
     )  # fmt: skip
+    narrator.stage(3, 3, f"{k} pairs of a dense matrix")
+    return solution
 
 
 def _solve_lanczos(
@@ -152,10 +188,18 @@ def _solve_lanczos(
     budget: int,
     narrator: _Narrator,
     fingerprint: str,
+    start: Float64 | None,
 ) -> Solution:
     m = operator.n_models
     block = min(m, options.block_size or default_block_size(k, m))
     passes = min(options.max_passes, _passes_that_fit(operator, k, block, options, budget))
+    narrator.stage(0, _USUAL_PASSES, "pass 1")
+
+    def norm() -> float:
+        # The sums came with the first pass, unless that was made before this process was killed.
+        narrator.stage(narrator.finished, narrator.finished + 1, "row means and ‖W‖")
+        return operator.frobenius_norm
+
     result = block_lanczos(
         operator.apply,
         m,
@@ -163,13 +207,15 @@ def _solve_lanczos(
         block_size=block,
         tol=options.tol,
         max_passes=passes,
-        frobenius_norm=operator.frobenius_norm,
+        frobenius_norm=norm,
+        start=start,
         random_state=options.random_state,
         report=narrator.solver_pass,
         checkpoint=options.checkpoint,
         fingerprint=fingerprint,
     )
     _warn(result, limited_by_memory=passes < options.max_passes)
+    narrator.stage(result.n_passes, result.n_passes, result.describe())
     missed_bound = 0.0 if result.missed_bound is None else result.missed_bound
     return _solution(
         operator, result.eigenvalues, result.eigenvectors, result.residuals,
@@ -182,12 +228,9 @@ def _passes_that_fit(
     operator: CentredOperator, k: int, block: int, options: SolveOptions, budget: int
 ) -> int:
     """Passes whose Krylov blocks fit beside the tiles and the vectors that are always there."""
-    m, workers = operator.n_models, get_executor(options.executor).n_workers
-    side = min(m, operator.grid.tile_size)
-    # Per worker: a tile as stored and in float64, and 4 finished pairs of products.
-    fixed = workers * (side * side * 12 + 8 * side * block * 8)
+    m = operator.n_models
     # V, L V and W V; the block and its factors while it is made orthogonal; the result twice.
-    fixed += 6 * m * block * 8 + 2 * m * k * 8
+    fixed = operator.working_bytes(block) + 6 * m * block * 8 + 2 * m * k * 8
     per_pass = m * block * 8
     enough = max(_FEWEST_PASSES, -(-k // block) + 2)
     enough = min(enough, -(-m // block))

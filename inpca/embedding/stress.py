@@ -79,13 +79,13 @@ def explained_pairwise_distances(
     _check(tiles.grid.n_models, points, signs)
     errors, total = [], []
 
-    def measure(tile: Tile) -> tuple[Float64, float]:
+    def measure(tile: Tile, stored: Floats) -> tuple[Float64, float]:
         rows, columns = points[tiles.grid.band(tile[0])], points[tiles.grid.band(tile[1])]
-        values = np.asarray(tiles.read_tile(tile), dtype=np.float64)
+        values = np.asarray(stored, dtype=np.float64)
         twice = 1 if tile[0] == tile[1] else 2
         return twice * _absolute_errors(values, rows, columns, signs), twice * float(values.sum())
 
-    for _, (error, part) in map_tiles(measure, tiles.grid.tiles(), executor):
+    for _, (error, part) in map_tiles(measure, tiles, executor):
         errors.append(error)
         total.append(part)
     whole = math.fsum(total)

@@ -1,7 +1,9 @@
 """One face for a distance matrix, in memory or on disk: upper-triangle tiles, each read once."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Protocol, TypeVar, cast
 
 import numpy as np
@@ -24,8 +26,9 @@ ARRAY_TILE_SIZE = 1024
 TOLERANCE = {4: 1e-5, 8: 1e-8}
 # Distances of near-copies may come out this much below zero from float32 predictions.
 NEGATIVE_TOLERANCE = 1e-6
-# Tiles in flight per worker between two ordered reductions.
-_BATCH = 4
+# Threads that read tiles: with two, one checks its tile's checksum while the other waits for the
+# disk.
+_READERS = 2
 
 
 class DistanceTiles(Protocol):
@@ -61,24 +64,66 @@ def as_tiles(distances: Floats | DistanceTiles) -> DistanceTiles:
 
 
 def map_tiles(
-    function: Callable[[Tile], Result], tiles: Iterable[Tile], executor: ExecutorArgument = None
+    function: Callable[[Tile, Floats], Result],
+    tiles: DistanceTiles,
+    executor: ExecutorArgument = None,
 ) -> Iterator[tuple[Tile, Result]]:
-    """`function` of every tile, computed by the executor's workers, yielded in the given order.
+    """``function(tile, values)`` of every tile, by the executor's workers, in the grid's order.
 
-    The order is what makes sums over tiles independent of the number of workers. Only a batch of
-    results (4 per worker) is held at a time.
+    Tiles are read ahead of the workers by threads of their own, each tile once. The order of the
+    results is what makes sums over tiles independent of the number of workers; a result that is
+    early waits.
     """
+    order = list(tiles.grid.tiles())
     pool = get_executor(executor)
-    todo = list(tiles)
-    size = _BATCH * pool.n_workers
+    early: dict[int, Result] = {}
+    with _ReadAhead(tiles, order, pool.n_workers) as reader:
 
-    def task(index: int) -> tuple[int, Result]:
-        return index, function(todo[index])
+        def task(index: int) -> tuple[int, Result]:
+            return index, function(order[index], reader.take(index))
 
-    for start in range(0, len(todo), size):
-        batch = dict(pool.map(task, range(start, min(start + size, len(todo)))))
-        for index in sorted(batch):
-            yield todo[index], batch[index]
+        expected = 0
+        for done, result in pool.map(task, range(len(order))):
+            early[done] = result
+            while expected in early:
+                yield order[expected], early.pop(expected)
+                expected += 1
+
+
+class _ReadAhead:
+    """Tiles in the order in which they will be asked for, read before they are.
+
+    What is read and not yet taken is bounded: `tiles_in_memory`.
+    """
+
+    def __init__(self, tiles: DistanceTiles, order: list[Tile], n_workers: int) -> None:
+        self._read, self._order = tiles.read_tile, order
+        self._ahead = tiles_in_memory(n_workers) - n_workers
+        self._readers = ThreadPoolExecutor(_READERS)
+        self._lock = Lock()
+        self._started = 0
+        self._pending: dict[int, Future[Floats]] = {}
+
+    def __enter__(self) -> "_ReadAhead":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._readers.shutdown(cancel_futures=True)
+
+    def take(self, index: int) -> Floats:
+        """Tile `index`, and start reading those after it; raises what reading it raised."""
+        with self._lock:
+            stop = min(index + self._ahead + 1, len(self._order))
+            for later in range(self._started, stop):
+                self._pending[later] = self._readers.submit(self._read, self._order[later])
+            self._started = max(self._started, stop)
+            future = self._pending.pop(index)
+        return future.result()
+
+
+def tiles_in_memory(n_workers: int) -> int:
+    """Tiles as stored that a pass holds at most: one per worker, and those read ahead."""
+    return n_workers + 2 * _READERS
 
 
 def fingerprint(distances: Floats | DistanceTiles) -> str:

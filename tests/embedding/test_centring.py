@@ -62,7 +62,7 @@ def test_frobenius_norm__survives_rows_that_differ_by_much_more_than_w() -> None
     expected = float(np.sqrt((centred(d) ** 2).sum()))
     operator = CentredOperator(ArrayTiles(d, 32))
     # A sum over (D − c)² is 1e12 times larger than ‖W‖_F²: its rounding alone would be 1e-4.
-    operator._check_entries = lambda parts: None  # type: ignore[method-assign]
+    operator._check_entries = lambda measure: None  # type: ignore[method-assign]
     assert operator.frobenius_norm == pytest.approx(expected, rel=1e-9)
 
 
@@ -88,10 +88,13 @@ def test_a_pass__reads_each_tile_once() -> None:
             return super().read_tile(tile)
 
     tiles = Counting(distances(50), 16)
-    tiles.reads = []
     operator = CentredOperator(tiles, executor=2)
-    operator.apply(np.ones((50, 2)))
-    assert sorted(tiles.reads) == list(tiles.grid.tiles())
+    for first in (1, 0):  # the first pass also reads the first tile, to learn the size of D
+        tiles.reads = []
+        operator.apply(np.ones((50, 2)))
+        assert sorted(tiles.reads) == [(0, 0)] * first + list(tiles.grid.tiles())
+    assert operator.row_means.shape == (50,)
+    assert len(tiles.reads) == tiles.grid.n_tiles
 
 
 def test_a_pass__reports_its_tiles() -> None:

@@ -1,5 +1,6 @@
 """The estimator against the paper's own code, the identities of the embedding, and bad input."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -310,11 +311,31 @@ def test_unresolved_cluster__is_never_silent() -> None:
 
 
 def test_progress__is_reported() -> None:
-    seen: list[str] = []
+    seen: list[tuple[float, float, str]] = []
     d = bhattacharyya(*[random_predictions(300, 3, 3)] * 2)
-    embed(d, 2, solver="lanczos", progress=lambda done, total, text: seen.append(text))
-    assert seen[0] == "row means"
-    assert any("of 2 pairs converged" in text for text in seen)
+    embedding = embed(
+        d, 2, solver="lanczos", block_size=8, progress=lambda *report: seen.append(report)
+    )
+    assert seen[0] == (0, 6, "pass 1")
+    assert any(re.match(r"pass 3: \d/2 converged, worst residual", text) for _, _, text in seen)
+    done, total, text = seen[-1]
+    assert done == total == embedding.n_passes_
+    assert text.startswith("2 of 2 pairs converged")
+    assert (np.diff([done for done, _, _ in seen]) >= 0).all()
+
+
+def test_progress_of_the_dense_solver__ends_with_what_was_done() -> None:
+    seen: list[tuple[float, float, str]] = []
+    d = bhattacharyya(*[random_predictions(30, 3, 3)] * 2)
+    embed(d, 2, solver="dense", progress=lambda *report: seen.append(report))
+    assert list(dict.fromkeys(text for _, _, text in seen)) == [
+        "row means",
+        "centring",
+        "eigenvalues",
+        "2 pairs of a dense matrix",
+    ]
+    assert seen[-1][0] == seen[-1][1]
+    assert (np.diff([done / total for done, total, _ in seen]) >= 0).all()
 
 
 def test_checkpoint__lets_a_second_fit_go_on_and_is_emptied_by_save(tmp_path: Path) -> None:
