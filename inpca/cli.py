@@ -149,6 +149,12 @@ def distances(
     memory: Memory = "",
     tile_size: TileSize = 0,
     workers: Workers = 0,
+    part: Annotated[
+        str, typer.Option("--part", help="compute part i/k, e.g. 3/16; others do the rest")
+    ] = "",
+    extend: Annotated[
+        bool, typer.Option("--extend", help="keep what is there, add the models it lacks")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="throw away what is there")] = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="verify what is there, recompute what is damaged")
@@ -165,6 +171,8 @@ def distances(
         memory=memory or None,
         tile_size=tile_size or None,
         executor=workers or None,
+        part=part or None,
+        extend=extend,
         restart=restart,
         repair=repair,
         progress=not quiet,
