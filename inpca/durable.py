@@ -12,16 +12,21 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Replace `path` by `data` atomically and, with `sync`, durably.
 
     A reader sees the old content or the new one, never a mixture; a killed writer leaves at most
-    a file `*.partial`, which the next write of the same process id replaces. Without `sync` that
-    holds while the machine stays up: for what can be derived again, or is synced later.
+    a file `*.partial`, which the next write of the same process id replaces, and a write that the
+    system refuses leaves none. Without `sync` that holds while the machine stays up: for what can
+    be derived again, or is synced later.
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
     if sync:
         sync_folder(path.parent)
 

@@ -31,6 +31,13 @@ def test_write_bytes__interrupted_leaves_the_old_content(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
 
+def test_write_bytes__that_is_refused__leaves_nothing_behind(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        durable.write_bytes(tmp_path / "folder", b"content")
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
 def test_write_bytes__reaches_the_disk_before_the_name_does(tmp_path, monkeypatch):
     order = []
     fsync, replace = os.fsync, os.replace
