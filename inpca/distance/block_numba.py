@@ -16,8 +16,9 @@ from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
 from inpca.tiling import Tile
 
-# Rows of a tile in one job: a multiple of the kernel's eight, small enough to share out one tile.
-_ROWS_PER_JOB = 64
+# Rows of a tile in one job: a multiple of the kernel's eight, small enough to share out one tile;
+# 64 measured 8 % slower.
+_ROWS_PER_JOB = 128
 Job = Callable[[], object]
 
 
@@ -73,7 +74,7 @@ class NumbaBlock:
         panels, samples, _, lanes = shape
         n_buffers = min(2, len(plan.slabs))
         lead = (n_buffers, len(block.bands))
-        self._packed = kernels.aligned_zeros((*lead, *shape), plan.dtype)
+        self._packed = kernels.allocate((*lead, *shape), plan.dtype)
         self._floored = np.zeros((*lead, samples, panels * lanes), np.uint8)
         self._sums = np.zeros((len(block.tiles), plan.tile_size, plan.tile_size))
         n_parts = -(-plan.tile_size // _ROWS_PER_JOB)
@@ -135,8 +136,9 @@ class NumbaBlock:
         n_rows, n_columns = self._plan.bands.length(i), self._plan.bands.length(j)
         sums = self._sums[self._numbers[tile], :n_rows, :n_columns]
         if i == j:
+            # The panels left of a job's own first one were left out.
             for start in range(kernels.LANES, n_rows, kernels.LANES):
-                rows = slice(start, start + kernels.LANES)  # panels left of these were left out
+                rows = slice(start, start + kernels.LANES)
                 sums[rows, :start] = sums[:start, rows].T
         return sums
 

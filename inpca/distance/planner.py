@@ -15,12 +15,10 @@ from numpy.typing import DTypeLike
 
 from inpca.backend import available_memory, free_disk
 from inpca.distance.kernels_numba import (
-    GROUP,
-    LANES,
     add_log_affinities,
-    aligned_zeros,
+    allocate,
     class_block,
-    class_layout,
+    group_samples,
     packed_shape,
 )
 from inpca.distance.plan import Bands, Block, Plan, bands_of
@@ -29,12 +27,14 @@ from inpca.executor import n_cores
 from inpca.tiling import Tile
 from inpca.units import format_bytes, parse_bytes
 
+_TILE = 256  # rows and columns of a small tile
 # A killed job loses at most the block it was working on.
 _BLOCK_SECONDS = 600
 # Without a calibration: what one core does at least, and what a disk delivers.
 _FLOPS_PER_CORE = 3e10
 _DISK_BYTES_PER_SECOND = 5e8
 _SECONDS_PER_READ = 2e-4  # opening one model's predictions; measured 6e-5 from the page cache
+_CALIBRATION_SIZE = 1 << 16  # samples · classes that the calibration takes of each model, at most
 _PIECE_BYTES = 2_000_000  # of predictions read and packed in one task
 # Reading a piece makes copies: decoded, in float64 for the check of the row sums, its features.
 _COPIES_PER_PIECE = 10
@@ -80,10 +80,10 @@ class _Sizes:
 
 
 def default_tile_size(n_models: int) -> int:
-    """Tiles of whole panels: small enough to share out, large enough to be few."""
-    if n_models <= LANES:
+    """Tiles of whole 256s: small enough to share out, large enough to be few."""
+    if n_models <= _TILE:
         return n_models
-    return LANES if n_models <= 8 * LANES else 2 * LANES if n_models <= 2**14 else 4 * LANES
+    return _TILE if n_models <= 8 * _TILE else 2 * _TILE if n_models <= 2**14 else 4 * _TILE
 
 
 def plan_distances(
@@ -249,7 +249,7 @@ def _choose(
 ) -> tuple[int, int]:
     """Side of a block in bands, and samples in a slab: those that read the fastest."""
     best: tuple[float, int, int] | None = None
-    for slab in _slabs(sizes.n_samples):
+    for slab in _slabs(sizes.n_samples, sizes.n_classes):
         side = _largest_side(sizes, memory, slab, fixed, flops_per_second)
         if side == 0:
             continue
@@ -257,12 +257,12 @@ def _choose(
         if best is None or cost < best[0]:
             best = (cost, side, slab)
     if best is None:
-        slab = min(GROUP, sizes.n_samples)
+        slab = min(group_samples(sizes.n_classes), sizes.n_samples)
         least = sizes.parts(1, min(2, len(sizes.bands.slices)), slab, fixed)
         named = ", ".join(f"{name} {format_bytes(part)}" for name, part in least.items())
         cures = ["raise `memory`"]
         cures += ["write to `out`"] if "result" in fixed else []
-        cures += [f"take a `tile_size` < {sizes.tile_size}"] if sizes.tile_size > LANES else []
+        cures += [f"take a `tile_size` < {sizes.tile_size}"] if sizes.tile_size > _TILE else []
         cures += ["take fewer workers"] if sizes.n_workers > 1 else []
         raise ResourceError(
             f"The smallest block needs {format_bytes(sum(least.values()))} ({named}) but `memory` "
@@ -271,13 +271,14 @@ def _choose(
     return best[1], best[2]
 
 
-def _slabs(n_samples: int) -> list[int]:
+def _slabs(n_samples: int, n_classes: int) -> list[int]:
     """Candidates for the slab: all samples, then half as many each time, in whole groups."""
-    n_groups = -(-n_samples // GROUP)
+    group = group_samples(n_classes)
+    n_groups = -(-n_samples // group)
     slabs = [n_samples]
     while n_groups > 1:
         n_groups = -(-n_groups // 2)
-        slabs.append(n_groups * GROUP)
+        slabs.append(n_groups * group)
     return slabs
 
 
@@ -349,15 +350,15 @@ def calibrate(n_classes: int, dtype: DTypeLike = np.float32, *, seconds: float =
     """
     if n_classes < 2:
         raise InputError(f"`n_classes` must be at least 2, not {n_classes}.")
-    shape = packed_shape(LANES, GROUP, n_classes)
-    panels = aligned_zeros(shape, dtype)
-    panels += class_layout(n_classes)[1] ** -0.5
-    sums = np.zeros((LANES, LANES))
-    arguments = (panels, panels, (0, LANES, 0, LANES), GROUP, class_block(n_classes), sums)
+    n_samples = max(1, min(group_samples(n_classes), _CALIBRATION_SIZE // n_classes))
+    panels = allocate(packed_shape(_TILE, n_samples, n_classes), dtype)
+    panels += n_classes**-0.5
+    sums = np.zeros((_TILE, _TILE))
+    arguments = (panels, panels, (0, _TILE, 0, _TILE), n_samples, class_block(n_classes), sums)
     add_log_affinities(*arguments)
     n_calls, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
         add_log_affinities(*arguments)
         n_calls += 1
     elapsed = time.perf_counter() - start
-    return 2.0 * n_calls * LANES**2 * GROUP * n_classes / elapsed
+    return 2.0 * n_calls * _TILE**2 * n_samples * n_classes / elapsed

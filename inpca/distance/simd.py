@@ -11,7 +11,7 @@ this file. Multiplication and addition are fused where the machine can (x86 with
 every lane alike.
 
 A trap for developers: Numba's cache on disk watches only the file of the kernel itself. After a
-change here, touch ``kernels_simd.py``.
+change here, edit ``VERSION`` in ``kernels_numba.py``.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inpca import InputError, ResourceError
 from inpca.distance import planner
-from inpca.distance.kernels_numba import GROUP
+from inpca.distance.kernels_numba import group_samples
 from inpca.distance.planner import calibrate, check_fits, make_plan, plan_distances
 
 
@@ -41,7 +41,7 @@ def test_make_plan__fits_the_memory_and_covers_every_tile_once(
     pairs = n_models * (n_models - 1) // 2 if n_columns is None else n_models * n_columns
     assert plan.n_pairs == pairs
     assert plan.slabs[-1].stop == n_samples
-    assert all(slab.start % GROUP == 0 for slab in plan.slabs)
+    assert all(slab.start % group_samples(n_classes) == 0 for slab in plan.slabs)
 
 
 def test_make_plan__reads_less_with_more_memory():
