@@ -127,13 +127,14 @@ def plan(
     """Say what `distances` would take: reads, memory, disk, time. Refuses what does not fit."""
     from inpca.distance.planner import plan_distances
 
-    ensemble = _models(path, select, references)
+    predictions = _models(path, select, references).predictions(sample_set)
     plan: Plan = plan_distances(
-        ensemble.predictions(sample_set).shape,
+        predictions.shape,
         memory=memory or None,
         tile_size=tile_size or None,
         n_workers=workers or None,
         folder=path,
+        chunk_samples=predictions.chunk_samples,
     )
     _print_record(plan.as_record(), as_json)
 
