@@ -65,6 +65,8 @@ class NumbaBlock:
     has counted.
     """
 
+    version = kernels.VERSION  # matrices of different ones are not mixed
+
     def __init__(self, plan: Plan, block: Block, divergence: Divergence, known: set[int]) -> None:
         self._plan, self._divergence = plan, divergence
         self._tiles = block.tiles

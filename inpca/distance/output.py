@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from inpca.distance.engine import BACKENDS
 from inpca.distance.planner import check_fits, default_tile_size
 from inpca.distance.request import Request
 from inpca.distance.sinks import FINISHED, FLOORED
@@ -137,6 +138,7 @@ def _identity(request: Request) -> dict[str, str]:
         "dtype": request.source.dtype.name,
         "tile_size": str(_tile_size(request)),
         "backend": request.backend,
+        "kernel": str(BACKENDS[request.backend].version),
     }
 
 
