@@ -160,8 +160,12 @@ def check_fits(plan: Plan, folder: str | os.PathLike[str] | None) -> None:
             f"The job needs {format_bytes(plan.memory_needed)} of memory but "
             f"{format_bytes(available)} are available; pass a smaller `memory`."
         )
-    if folder is None:
-        return
+    if folder is not None:
+        check_disk(plan, folder)
+
+
+def check_disk(plan: Plan, folder: str | os.PathLike[str]) -> None:
+    """Refuse a plan that writes more than `folder` has room for; see `check_fits`."""
     free = free_disk(folder)
     if plan.disk_needed > free:
         raise ResourceError(
@@ -183,6 +187,7 @@ def make_plan(
     stored: bool = True,
     chunk_samples: int = 1,
     flops_per_second: float | None = None,
+    block_seconds: float = _BLOCK_SECONDS,
 ) -> Plan:
     """Cut D into blocks that fit `memory`: arithmetic only, the machine is not asked.
 
@@ -191,6 +196,7 @@ def make_plan(
     missing : tiles still to be computed; None: all
     stored : D goes to disk; otherwise it is an array in memory
     flops_per_second : of one core; None: no estimate of the time
+    block_seconds : that a block may take at most, if it has more than one tile
     """
     n_models, n_samples, n_classes = shape
     if tile_size is None:
@@ -205,7 +211,8 @@ def make_plan(
     fixed = {"sums of the diagonal": everyone * 8}
     if not stored:
         fixed["result"] = n_models * (n_columns or n_models) * 8
-    side, slab = _choose(sizes, memory, fixed, flops_per_second)
+    most_flops = n_workers * (flops_per_second or _FLOPS_PER_CORE) * block_seconds
+    side, slab = _choose(sizes, memory, fixed, most_flops)
     tiles = bands.tiles() if missing is None else list(missing)
     blocks = _partition(bands, tiles, side)
     parts = [sizes.parts(len(b.tiles), len(b.bands), slab, fixed) for b in blocks]
@@ -245,12 +252,12 @@ def _seconds(
 
 
 def _choose(
-    sizes: _Sizes, memory: int, fixed: dict[str, int], flops_per_second: float | None
+    sizes: _Sizes, memory: int, fixed: dict[str, int], most_flops: float
 ) -> tuple[int, int]:
     """Side of a block in bands, and samples in a slab: those that read the fastest."""
     best: tuple[float, int, int] | None = None
     for slab in _slabs(sizes.n_samples, sizes.n_classes):
-        side = _largest_side(sizes, memory, slab, fixed, flops_per_second)
+        side = _largest_side(sizes, memory, slab, fixed, most_flops)
         if side == 0:
             continue
         cost = _reading_seconds(sizes, side, slab)
@@ -283,17 +290,16 @@ def _slabs(n_samples: int, n_classes: int) -> list[int]:
 
 
 def _largest_side(
-    sizes: _Sizes, memory: int, slab: int, fixed: dict[str, int], flops_per_second: float | None
+    sizes: _Sizes, memory: int, slab: int, fixed: dict[str, int], most_flops: float
 ) -> int:
-    """Bands along a block's side: the most that fit the memory and ten minutes; 0 if none do."""
+    """Bands along a block's side: the most that fit the memory and the work; 0 if none do."""
     flops = 2.0 * sizes.tile_size**2 * sizes.n_samples * sizes.n_classes
-    rate = sizes.n_workers * (flops_per_second or _FLOPS_PER_CORE)
     low, high = 0, _longest(sizes.bands)
     while low < high:
         side = (low + high + 1) // 2
         n_tiles, n_bands = _largest_block(sizes.bands, side)
         fits = sum(sizes.parts(n_tiles, n_bands, slab, fixed).values()) <= memory
-        if fits and (side == 1 or n_tiles * flops <= rate * _BLOCK_SECONDS):
+        if fits and (side == 1 or n_tiles * flops <= most_flops):
             low = side
         else:
             high = side - 1
