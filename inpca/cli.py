@@ -188,6 +188,13 @@ def embed(
         str, typer.Option("--name", "-n", help="which distances; also the result's name")
     ] = "train",
     components: Annotated[int, typer.Option("--components", "-k", help="coordinates to keep")] = 10,
+    select: Query = "",
+    save_as: Annotated[
+        str, typer.Option("--save-as", help="name of the result; default: that of the distances")
+    ] = "",
+    warm_start: Annotated[
+        str, typer.Option("--warm-start", help="a former embedding to start the solver from")
+    ] = "",
     solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
     tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
@@ -201,13 +208,19 @@ def embed(
     """Embed the models of a finished distance matrix; print eigenvalues and explained stress.
 
     Each pass over the distances is kept until the embedding is saved: a killed call goes on.
+    With --select only some of the models, without computing distances again; name that result
+    with --save-as.
     """
     from inpca.embedding.checkpoint import KrylovCheckpoint
     from inpca.summary import describe_embedding
 
+    if select and not save_as:
+        raise InputError("`--select` makes another embedding; name it with `--save-as`.")
     ensemble = inpca.open_ensemble(path)
     matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
-    passes = ensemble.embeddings_path(name).with_suffix(".passes")
+    result = ensemble.embeddings_path(save_as or name)
+    former = ensemble.embeddings_path(warm_start) if warm_start else None
+    passes = result.with_suffix(".passes")
     if restart:
         KrylovCheckpoint.at(passes, {}).clear()
     embedding = inpca.InPCA(
@@ -219,8 +232,8 @@ def embed(
         memory=memory or None,
         executor=workers or None,
         progress=not quiet,
-    ).fit(matrix)
-    embedding.save(ensemble.embeddings_path(name), overwrite=True)
+    ).fit(matrix, models=select or None, init=former)
+    embedding.save(result, overwrite=True)
     _print_table(describe_embedding(embedding), as_json)
 
 

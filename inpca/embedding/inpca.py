@@ -14,21 +14,22 @@ from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
+from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
 from inpca.embedding.pairs import Float64
 from inpca.embedding.project import coordinates, project
+from inpca.embedding.selection import Query
 from inpca.embedding.solve import Solution, SolveOptions, solve
 from inpca.embedding.sources import Rows, is_predictions, is_source
 from inpca.embedding.stress import explained_stress, explained_stress_root
-from inpca.embedding.tiles import ExecutorArgument, check_distances
+from inpca.embedding.tiles import ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
-from inpca.embedding.training import TrainingModels
-from inpca.errors import InputError, ResourceError
+from inpca.embedding.warm import start_vectors
+from inpca.errors import InputError
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
 from inpca.progress import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
-from inpca.units import format_bytes
 
 Predictions: TypeAlias = ArrayLike | PredictionSource | Ensemble
 
@@ -51,10 +52,11 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         ``"auto"``: dense up to 4,000 models if it fits `memory`
     tol : Lanczos residual ‖W v − λ v‖ to reach, relative to |λ|; a training model's projection
         is then its own coordinate to about `tol`
-    block_size : Lanczos vectors per pass over D; default 64, 128 for more than 50 components
+    block_size : Lanczos vectors per pass over D; default 128
     max_passes : passes over D at most
     distances : path where the distance matrix is kept; needed when it does not fit in memory. An
-        unfinished matrix there is gone on with, a finished one is used.
+        unfinished matrix there is gone on with, a finished one is used, also if it is of more
+        models than those of the ensemble that is fitted.
     checkpoint : folder where Lanczos keeps each pass; a killed fit goes on from its last pass.
         `save` empties it.
     memory : bytes to stay within (``"4GB"``); default half of what is free
@@ -130,7 +132,14 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self.progress = progress
         self.random_state = random_state
 
-    def fit(self, X: Predictions | TiledMatrix, y: None = None) -> "InPCA":
+    def fit(
+        self,
+        X: Predictions | TiledMatrix,
+        y: None = None,
+        *,
+        models: Query | None = None,
+        init: "InPCA | str | Path | None" = None,
+    ) -> "InPCA":
         """Embed the models of `X`.
 
         Parameters
@@ -138,6 +147,10 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         X : predictions (m, N, C), an `Ensemble`, a `TiledMatrix`, or with
             ``metric="precomputed"`` a distance matrix (m, m): symmetric, zero diagonal
         y : ignored
+        models : of a `TiledMatrix`: embed these alone, without computing distances again; a query
+            (``"epoch > 3"``, which keeps the reference models) or model keys
+        init : a former embedding, fitted or its path, of some of these models; Lanczos starts from
+            its eigenvectors and needs fewer passes
 
         Raises
         ------
@@ -146,19 +159,24 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         ResourceError
             If the distances or the solver do not fit `memory`; names both numbers.
         """
-        distances, training = self._distances_between(X)
+        inputs = read_inputs(self, X, models)
+        distances, rows = inputs.distances, inputs.rows
         m = distances.shape[0]
-        self._check_n_components(m)
+        check_n_components(self.n_components, m)
+        start = None if init is None else self._start(init, inputs, m)
         fingerprint = "" if self.checkpoint is None else fingerprint_of(distances)
-        solution = solve(distances, self.n_components, self._options(), fingerprint)
-        self._learn(solution)
-        self._training = training
-        self.models_ = training.models
+        solution = solve(distances, self.n_components, self._options(), fingerprint, start)
+        self.n_features_in_ = inputs.n_features
+        self._learn(solution if rows is None else solution.of_rows(rows))
+        self._training = inputs.training
+        self.models_ = inputs.training.models
         return self
 
-    def fit_transform(self, X: Predictions | TiledMatrix, y: None = None) -> Float64:
+    def fit_transform(
+        self, X: Predictions | TiledMatrix, y: None = None, **options: Any
+    ) -> Float64:
         """`fit`, and the coordinates of the training models, (m, n_components)."""
-        return self.fit(X).embedding_
+        return self.fit(X, **options).embedding_
 
     def transform(self, X: Predictions) -> Float64:
         """Coordinates of new models; the embedding does not change.
@@ -198,6 +216,17 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         if self.checkpoint is not None:
             KrylovCheckpoint.at(self.checkpoint, {}).clear()
 
+    def _start(self, init: "InPCA | str | Path", inputs: Inputs, m: int) -> Float64:
+        """Vectors of a former embedding, in the order of the rows of D."""
+        former = load_embedding(init) if isinstance(init, str | Path) else init
+        check_is_fitted(former)
+        vectors = start_vectors(former, inputs.training.models, m)
+        if inputs.rows is None:
+            return vectors
+        start = np.empty_like(vectors)
+        start[inputs.rows] = vectors
+        return start
+
     def _learn(self, solution: Solution) -> None:
         for name in (*saved.ARRAYS, "grand_mean_", "frobenius_norm_", "n_passes_", "missed_bound_"):
             setattr(self, name, getattr(solution, name.rstrip("_")))
@@ -227,87 +256,6 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             memory=self.memory,
             executor=self.executor,
             progress=self.progress,
-        )
-
-    def _check_n_components(self, m: int) -> None:
-        if m < 2:
-            raise InputError(f"`X` has {m} model (n_samples = {m}); an embedding needs at least 2.")
-        k = self.n_components
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k < m:
-            raise InputError(
-                f"`n_components` must be an integer in 1 … {m - 1} for {m} models (W has rank at "
-                f"most m − 1), not {k!r}."
-            )
-
-    def _distances_between(
-        self, X: Predictions | TiledMatrix
-    ) -> tuple[Floats | TiledMatrix, TrainingModels]:
-        """D of the models of `X`, computed unless `X` is it, and where its models come from."""
-        if isinstance(X, TiledMatrix):
-            self._check_complete(X)
-            self.n_features_in_ = X.shape[0]
-            return X, TrainingModels.of_matrix(X)
-        if self.metric == "precomputed":
-            return self._precomputed(X), TrainingModels()
-        training = self._training_models(X)
-        source = training.open(0)
-        m, n_samples, n_classes = source.shape
-        self._check_n_components(m)
-        self.n_features_in_ = n_samples * n_classes
-        return self._compute(X if isinstance(X, Ensemble) else source, m), training
-
-    def _check_complete(self, matrix: TiledMatrix) -> None:
-        missing = len(matrix.missing())
-        if missing:
-            raise InputError(
-                f"`X` {matrix.path} lacks {missing} of {matrix.grid.n_tiles} tiles; finish it "
-                "first: inpca.pairwise_distances(…, out=path) goes on where it ended."
-            )
-
-    def _precomputed(self, X: Any) -> Floats:
-        if is_predictions(X):
-            raise InputError(
-                "metric='precomputed' takes a distance matrix (m, m), not predictions; name the "
-                "divergence, for example metric='bhattacharyya'."
-            )
-        # Finiteness is checked below, where the entry can be named.
-        distances = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
-        self._check_n_components(len(distances))
-        check_distances(distances)
-        return cast(Floats, distances)
-
-    def _training_models(self, X: Any) -> TrainingModels:
-        if isinstance(X, Ensemble):
-            return TrainingModels.of_ensemble(X, self.sample_set, self.metric)
-        if is_source(X):
-            return TrainingModels.of_source(X, self.metric)
-        shape = np.asarray(X).shape
-        if len(shape) == 2:
-            raise InputError(
-                f"`X` has shape {shape}; predictions have three axes (models, samples, classes). "
-                "If it is a distance matrix, use metric='precomputed'."
-            )
-        return TrainingModels.of_array(X, self.kind, self.metric)
-
-    def _compute(self, X: Ensemble | PredictionSource, m: int) -> Floats | TiledMatrix:
-        budget = memory_budget(self.memory)
-        if self.distances is None and 8 * m * m > budget:
-            raise ResourceError(
-                f"The distances of {m} models need {format_bytes(8 * m * m)} but `memory` is "
-                f"{format_bytes(budget)}; name a place on disk for them: "
-                "InPCA(distances='….zarr')."
-            )
-        return cast(
-            "Floats | TiledMatrix",
-            pairwise_distances(
-                X,
-                metric=self.metric,
-                sample_set=self.sample_set,
-                out=self.distances,
-                memory=self.memory,
-                executor=self.executor,
-                progress=self.progress,
-            ),
         )
 
     def _new_predictions(self, X: Any) -> PredictionSource:

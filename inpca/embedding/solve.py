@@ -2,10 +2,11 @@
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from inpca.distance.planner import memory_budget
@@ -13,7 +14,7 @@ from inpca.embedding.centring import CentredOperator
 from inpca.embedding.dense import COPIES, dense_eigenpairs
 from inpca.embedding.krylov import PassState
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
-from inpca.embedding.pairs import Float64, find_clusters, zero_to_rounding
+from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.errors import InputError, ResourceError
 from inpca.predictions import Floats
@@ -75,6 +76,14 @@ class Solution:
     converged: np.ndarray
     clusters: tuple[tuple[int, int], ...]
     missed_bound: float
+
+    def of_rows(self, rows: NDArray[np.intp]) -> "Solution":
+        """The same for the models in another order: model i is row ``rows[i]`` of D."""
+        return replace(
+            self,
+            eigenvectors=fix_signs(self.eigenvectors[rows]),
+            row_means=self.row_means[rows],
+        )
 
 
 def solve(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ _PASS_DISTANCES = (
     "pass the distances of the new models to the training models, an array of shape "
     "(new models, {m}), for example inpca.pairwise_distances(new, training)"
 )
+
+_CHANGED = "the predictions were not there, or had changed"
 
 
 @dataclass
@@ -77,6 +79,24 @@ class TrainingModels:
             fingerprint=matrix.attrs.get("identity", {}).get("predictions"),
             sample_set_fingerprint=known[sample_set].fingerprint if sample_set in known else None,
         )
+
+    @classmethod
+    def of_selection(cls, matrix: TiledMatrix, models: pd.DataFrame) -> "TrainingModels":
+        """The same for some of the models of a matrix.
+
+        Their fingerprint is taken from the predictions that are on disk now, if these are the
+        ones the matrix was computed from; otherwise it is one that nothing has, so that they are
+        refused once they are needed. The distances are good without them.
+        """
+        training = replace(cls.of_matrix(matrix), models=models, fingerprint=_CHANGED)
+        if training.ensemble is None or training.sample_set is None:
+            return training
+        there = open_ensemble(training.ensemble).with_references().models.index
+        if models.index.isin(there).all():
+            source = replace(training, fingerprint=None)._reopen(len(models))
+            if not changed_models(matrix, models, source):
+                return replace(training, fingerprint=source.fingerprint(), source=source)
+        return training
 
     def record(self, embedding: Path) -> dict[str, Any]:
         """What a saved embedding keeps of this; the ensemble's path relative if it is around it."""
@@ -168,6 +188,19 @@ class TrainingModels:
                 f"(other fingerprint); fit again, or {_PASS_DISTANCES.format(m=n_models)}."
             )
         return source
+
+
+def changed_models(
+    matrix: TiledMatrix, models: pd.DataFrame, source: PredictionSource
+) -> list[str]:
+    """Keys of those `models` whose predictions in `source` are not those `matrix` was made of."""
+    assert matrix.models is not None
+    names = [str(key) for key in models.index]
+    recorded, digests = matrix.digests, getattr(source, "digests", None)
+    if recorded is None or digests is None:
+        return names
+    rows = matrix.models.index.get_indexer(models.index)
+    return [name for name, old, new in zip(names, recorded[rows], digests()) if old != new]
 
 
 def _ensemble_around(path: Path) -> Ensemble | None:

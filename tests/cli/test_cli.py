@@ -76,6 +76,31 @@ def test_embed__refuses_passes_of_another_solve_until_restart(embedded: Path) ->
     assert not passes.exists()
 
 
+def test_embed__of_a_selection_computes_no_distances_and_keeps_the_references(
+    embedded: Path,
+) -> None:
+    ensemble = inpca.open_ensemble(embedded)
+    tiles = sorted((ensemble.distances_path("train") / "distance").iterdir())
+    times = [tile.stat().st_mtime_ns for tile in tiles]
+    select = ("--select", "architecture == 'mlp'", "--save-as", "mlp")
+    run("embed", embedded, "-k", 2, *select, "--quiet")
+    embedding = inpca.load_embedding(ensemble.embeddings_path("mlp"))
+    assert embedding.models_ is not None
+    assert embedding.models_.index[:2].tolist() == ["@ignorance", "@truth"]
+    assert set(embedding.models_["run"][2:]) == {"run-1"}
+    assert [tile.stat().st_mtime_ns for tile in tiles] == times
+    assert len(inpca.load_embedding(ensemble.embeddings_path("train")).models_) == 20
+
+
+def test_embed__starts_from_a_former_embedding(embedded: Path) -> None:
+    ensemble = inpca.open_ensemble(embedded)
+    former = inpca.load_embedding(ensemble.embeddings_path("train"))
+    options = ("-k", 3, "--solver", "lanczos", "--warm-start", "train", "--save-as", "warm")
+    run("embed", embedded, *options, "--quiet")
+    warm = inpca.load_embedding(ensemble.embeddings_path("warm"))
+    np.testing.assert_allclose(warm.eigenvalues_, former.eigenvalues_, rtol=1e-9)
+
+
 def test_info__is_json_on_request(embedded: Path) -> None:
     record = json.loads(run("info", embedded, "--json").stdout)
     assert (record["runs"], record["models"]) == (4, 24)
@@ -185,6 +210,7 @@ def test_doctor__says_what_the_machine_has() -> None:
         (["distances", "{ens}", "--metric", "cosine"], "metric"),
         (["distances", "{ens}", "--memory", "lots"], "memory"),
         (["embed", "{ens}"], "train"),
+        (["embed", "{ens}", "--select", "seed == 0"], "--save-as"),
         (["project", "{ens}", "--select", "seed == 0"], "train"),
         (["export", "{ens}", "everything", "-o", "{tmp}/a.csv"], "everything"),
         (["export", "{ens}", "models", "-o", "{tmp}/a.xlsx"], "a.xlsx"),
