@@ -150,6 +150,9 @@ def distances(
     memory: Memory = "",
     tile_size: TileSize = 0,
     workers: Workers = 0,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", help="a Dask cluster's address, e.g. tcp://host:8786")
+    ] = "",
     part: Annotated[
         str, typer.Option("--part", help="compute part i/k, e.g. 3/16; others do the rest")
     ] = "",
@@ -171,7 +174,7 @@ def distances(
         out=ensemble.distances_path(name or sample_set),
         memory=memory or None,
         tile_size=tile_size or None,
-        executor=workers or None,
+        executor=_executor(scheduler, workers),
         part=part or None,
         extend=extend,
         restart=restart,
@@ -317,6 +320,15 @@ def _models(path: Path, select: str, references: bool) -> Any:
     if select:
         ensemble = ensemble.select(select)
     return ensemble.with_references() if references else ensemble
+
+
+def _executor(scheduler: str, workers: int) -> str | int | None:
+    """Where to compute: on the cluster at an address, or on threads of this machine."""
+    if scheduler and workers:
+        raise InputError("`--workers` are threads here, `--scheduler` has its own; give one.")
+    if scheduler and ":" not in scheduler:
+        raise InputError(f"`--scheduler` must be an address like tcp://host:8786, not {scheduler}.")
+    return scheduler or workers or None
 
 
 def _print_json(value: object) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -101,8 +102,10 @@ def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress
 
 
 def _drain(executor: Executor, tasks: Iterable[Job]) -> None:
-    for _ in executor.map(_call, tasks):
-        pass
+    # Closed here, not when the last reference goes: an error must not overtake running tasks.
+    with closing(executor.map(_call, tasks)) as results:
+        for _ in results:
+            pass
 
 
 def _call(job: Job) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from inpca.distance.engine import BACKENDS
-from inpca.distance.planner import check_fits, default_tile_size
+from inpca.distance.planner import default_tile_size
 from inpca.distance.request import Request
 from inpca.distance.sinks import FINISHED, FLOORED
 from inpca.errors import DamagedStoreError, InputError, ResourceError
@@ -67,7 +67,7 @@ def claimed_matrix(request: Request, target: Target) -> Iterator[tuple[Request, 
                 tolerated.enter_context(suppress(DamagedStoreError))
             TiledMatrix.open(path)  # refuses what is none, before a lock is laid beside it
     if not target.there:
-        check_fits(request.plan(_tile_size(request), stored=True), path)
+        request.check_fits(request.plan(_tile_size(request), stored=True), path)
     with ExitStack() as held:
         with door(path):
             held.enter_context(claimed(path, target.part))
@@ -198,7 +198,7 @@ def _extend(matrix: TiledMatrix, request: Request, alone: bool) -> TiledMatrix:
     grid = TileGrid(request.n_rows, matrix.grid.tile_size)
     n_full = matrix.shape[0] // grid.tile_size
     todo = [tile for tile in grid.tiles() if tile[1] >= n_full] + matrix.missing()
-    check_fits(request.plan(grid.tile_size, sorted(set(todo)), stored=True), matrix.path)
+    request.check_fits(request.plan(grid.tile_size, sorted(set(todo)), stored=True), matrix.path)
     return grow_matrix(matrix, **_description(request))
 
 

@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.distance.cluster import place_of, run_on_cluster
 from inpca.distance.engine import run_plan
 from inpca.distance.output import Target, claimed_matrix, remove_damaged
 from inpca.distance.parts import PartArgument, parse_part, tiles_of_part
 from inpca.distance.plan import Plan
-from inpca.distance.planner import check_fits, default_tile_size
+from inpca.distance.planner import default_tile_size
 from inpca.distance.request import ExecutorArgument, Models, Request, parse
 from inpca.distance.sinks import ArraySink, MatrixSink, finish
 from inpca.errors import InputError
+from inpca.executor import connected
 from inpca.predictions import Kind
 from inpca.progress import ProgressArgument, Report, reporting
 from inpca.store.claim import WHOLE, Part
@@ -82,7 +84,10 @@ def pairwise_distances(
     out : folder of a `TiledMatrix`; a killed job goes on where it ended when called again
     memory : bytes allowed beside the interpreter, such as ``"8GB"``; default half of what is
         available. The bytes of D do not depend on it
-    executor : None (threads over all cores), a number of threads, ``"serial"``
+    executor : None (threads over all cores), a number of threads, ``"serial"``; with an
+        `Ensemble` and `out` also a `distributed.Client` or its scheduler's address
+        ``"tcp://host:8786"``: workers must see both under the same paths, and `memory` is each
+        worker's
     tile_size : rows and columns of a tile; best a multiple of 256
     resume : go on with the matrix at `out`; False: refuse if there is one
     restart : delete the matrix at `out` first
@@ -125,16 +130,22 @@ def pairwise_distances(
     """
     start = time.perf_counter()
     which = parse_part(part)
-    request = parse(X, Y, metric, kind, sample_set, memory, executor, tile_size, backend)
     _refuse_combinations(restart=restart, repair=repair, extend=extend, part=which)
-    with reporting(progress, "distances") as report:
+    with connected(executor) as workers, reporting(progress, "distances") as report:
+        request = parse(X, Y, metric, kind, sample_set, memory, workers, tile_size, backend)
+        result: Any
+        repaired: list[str] = []
         if out is None:
-            _refuse_without_out(restart=restart, repair=repair, extend=extend, part=which != WHOLE)
-            result: Any
-            repaired: list[str] = []
+            _refuse_without_out(
+                restart=restart,
+                repair=repair,
+                extend=extend,
+                part=which != WHOLE,
+                cluster=request.on_cluster,
+            )
             result, plan, floored = _in_memory(request, report)
         else:
-            _refuse_with_columns(request)
+            _refuse_what_is_not_stored(request)
             target = Target(Path(out), which, resume, restart, extend)
             with claimed_matrix(request, target) as (request, matrix):
                 repaired = remove_damaged(matrix, report) if repair else []
@@ -154,7 +165,7 @@ def pairwise_distances(
 def _refuse_without_out(**arguments: bool) -> None:
     for name, value in arguments.items():
         if value:
-            raise InputError(f"`{name}` needs `out`: distances in memory have nothing to {name}.")
+            raise InputError(f"`{name}` needs `out`: it is about distances on disk.")
 
 
 def _refuse_combinations(*, restart: bool, repair: bool, extend: bool, part: Part) -> None:
@@ -168,7 +179,12 @@ def _refuse_combinations(*, restart: bool, repair: bool, extend: bool, part: Par
         raise InputError("`extend` goes on with what is there, `restart` deletes it; pass one.")
 
 
-def _refuse_with_columns(request: Request) -> None:
+def _refuse_what_is_not_stored(request: Request) -> None:
+    if request.on_cluster and request.ensemble is None:
+        raise InputError(
+            "`X` must be an Ensemble on a cluster, whose workers read it themselves; store the "
+            "predictions in one (inpca.create_ensemble), or leave out `executor`."
+        )
     if request.n_columns is not None:
         raise InputError(
             "`out` holds the symmetric matrix of one set of models; leave out `Y`, or leave out "
@@ -179,7 +195,7 @@ def _refuse_with_columns(request: Request) -> None:
 def _in_memory(request: Request, report: Report) -> tuple[NDArray[np.float64], Plan, int]:
     most = max(request.n_rows, request.n_columns or 0)
     plan = request.plan(request.tile_size or default_tile_size(most), stored=False)
-    check_fits(plan, None)
+    request.check_fits(plan, None)
     sink = ArraySink(plan.bands, plan.n_models)
     run_plan(
         plan, request.source, request.divergence, sink, request.executor, report, request.backend
@@ -192,9 +208,12 @@ def _fill(request: Request, matrix: TiledMatrix, part: Part, report: Report) -> 
     mine = tiles_of_part(matrix.grid, part)
     missing = [tile for tile in matrix.missing() if tile in mine]
     plan = request.plan(matrix.grid.tile_size, missing, stored=True)
-    check_fits(plan, matrix.path)
-    sink = MatrixSink(matrix)
-    run_plan(
-        plan, request.source, request.divergence, sink, request.executor, report, request.backend
-    )
+    request.check_fits(plan, matrix.path)
+    if request.on_cluster and request.ensemble is not None:
+        place = place_of(request.ensemble.path, matrix, request.sample_set)
+        metric = request.divergence.name
+        run_on_cluster(plan, place, metric, request.backend, request.executor, report)
+    else:
+        sink, source = MatrixSink(matrix), request.source
+        run_plan(plan, source, request.divergence, sink, request.executor, report, request.backend)
     return plan, finish(matrix)

@@ -1,9 +1,10 @@
 """The arguments of a distance job, checked before any work."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.distance.divergences import Divergence, get_divergence
 from inpca.distance.engine import BACKENDS
 from inpca.distance.plan import Plan
-from inpca.distance.planner import make_plan, memory_budget
+from inpca.distance.planner import check_disk, check_fits, make_plan, memory_budget
 from inpca.errors import InputError
-from inpca.executor import Executor, get_executor
+from inpca.executor import ClusterExecutor, Executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
-from inpca.tiling import Tile
+from inpca.tiling import Tile, TileGrid
 
 Models = ArrayLike | PredictionSource | Ensemble
-ExecutorArgument = str | int | Executor | None
+ExecutorArgument = str | int | Executor | Any | None
+
+# On a cluster: a task of less time is mostly overhead; more tasks per worker share out evenly.
+_LEAST_TASK_SECONDS, _MOST_TASK_SECONDS, _TASKS_PER_WORKER = 0.1, 600.0, 4
+_FLOPS_PER_CORE = 3e10
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,11 @@ class Request:
         )
 
     def plan(self, tile_size: int, missing: Sequence[Tile] | None = None, *, stored: bool) -> Plan:
-        """Cut what is missing into blocks."""
+        """Cut what is missing into blocks; on a cluster each is a task of one thread."""
+        more: dict[str, Any] = {"n_workers": self.executor.n_workers}
+        if self.on_cluster:
+            n_tiles = TileGrid(self.n_rows, tile_size).n_tiles if missing is None else len(missing)
+            more = {"n_workers": 1, "block_seconds": self._task_seconds(n_tiles * tile_size**2)}
         return make_plan(
             self.shape,
             memory=self.memory,
@@ -86,10 +95,27 @@ class Request:
             dtype=self.source.dtype,
             tile_size=tile_size,
             missing=missing,
-            n_workers=self.executor.n_workers,
             stored=stored,
             chunk_samples=getattr(self.source, "chunk_samples", 1),
+            **more,
         )
+
+    def _task_seconds(self, n_pairs: int) -> float:
+        seconds = 2.0 * n_pairs * self.shape[1] * self.shape[2] / _FLOPS_PER_CORE
+        share = seconds / (_TASKS_PER_WORKER * self.executor.n_workers)
+        return min(max(share, _LEAST_TASK_SECONDS), _MOST_TASK_SECONDS)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether other machines compute."""
+        return isinstance(self.executor, ClusterExecutor)
+
+    def check_fits(self, plan: Plan, folder: str | os.PathLike[str] | None) -> None:
+        """Refuse a plan that does not fit this machine; of a cluster, this machine's disk."""
+        if not self.on_cluster:
+            check_fits(plan, folder)
+        elif folder is not None:
+            check_disk(plan, folder)
 
 
 class _Stacked:
@@ -121,7 +147,7 @@ def parse(
     kind: Kind,
     sample_set: str,
     memory: int | float | str | None,
-    executor: ExecutorArgument,
+    executor: Executor,
     tile_size: int | None,
     backend: str,
 ) -> Request:
@@ -147,11 +173,18 @@ def parse(
         models=X.models if isinstance(X, Ensemble) else None,
         sample_set=sample_set,
         divergence=divergence,
-        executor=get_executor(executor),
-        memory=memory_budget(memory),
+        executor=executor,
+        memory=_budget(memory, executor),
         tile_size=tile_size,
         backend=backend,
     )
+
+
+def _budget(memory: int | float | str | None, executor: Executor) -> int:
+    """Bytes for this process; on a cluster for one task."""
+    if isinstance(executor, ClusterExecutor):
+        return executor.task_memory(None if memory is None else memory_budget(memory))
+    return memory_budget(memory)
 
 
 def _source(models: Models, kind: Kind, sample_set: str, name: str) -> PredictionSource:
