@@ -6,9 +6,12 @@ Verbs that make ensembles (`demo`, `import`) come from the entry-point group `in
 """
 
 import json
+import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -50,11 +53,24 @@ def main() -> None:
     """Entry point of the program `inpca`: errors become one line and an exit code."""
     for entry in entry_points(group="inpca.commands"):
         entry.load()(app)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except InpcaError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first Ctrl-C lets running tasks come to their end; the second does not wait for them."""
+    signal.signal(signal.SIGINT, _stop_at_once)
+    typer.echo("interrupted: finishing what runs; Ctrl-C again stops at once", err=True)
+    raise KeyboardInterrupt
+
+
+def _stop_at_once(number: int, frame: FrameType | None) -> None:
+    # Whatever is half done is not visible on disk: there is nothing to tidy up.
+    os._exit(130)
 
 
 def _version(wanted: bool) -> None:

@@ -24,8 +24,9 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError:
+    except OSError as error:
         partial.unlink(missing_ok=True)
+        error.filename = error.filename or os.fspath(path)  # writing, unlike opening, does not say
         raise
     if sync:
         sync_folder(path.parent)
@@ -39,13 +40,26 @@ def write_files(contents: Mapping[Path, bytes], written: Iterable[Path] = ()) ->
     that run at once share the disk's work: 22 of them took 42 ms instead of 128 on a busy ext4.
     """
     partials = {path: path.with_name(f"{path.name}.{os.getpid()}.partial") for path in contents}
-    for path, data in contents.items():
-        partials[path].write_bytes(data)
     present = list(written)
-    sync_all([*partials.values(), *present])
-    for path, partial in partials.items():
-        os.replace(partial, path)
+    try:
+        for path, data in contents.items():
+            _write(partials[path], data)
+        sync_all([*partials.values(), *present])
+        for path, partial in partials.items():
+            os.replace(partial, path)
+    except OSError:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
     sync_all({path.parent for path in (*contents, *present)})
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 def sync_all(paths: Collection[Path]) -> None:

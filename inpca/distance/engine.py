@@ -14,6 +14,7 @@ from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
 from inpca.executor import Executor
+from inpca.persistence import persistently
 from inpca.predictions import PredictionSource
 from inpca.progress import Report
 from inpca.tiling import Tile
@@ -97,7 +98,8 @@ def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress
         _drain(job.executor, tasks)
         progress.advance(n_pairs * n_samples / job.plan.n_samples)
     job.self_sums.update(kernel.self_sums())
-    job.sink.record_floored({tile: kernel.floored(tile) for tile in block.tiles})
+    counts = {tile: kernel.floored(tile) for tile in block.tiles}
+    persistently(lambda: job.sink.record_floored(counts))
     _drain(job.executor, [partial(_finish, job, kernel, tile) for tile in block.tiles])
 
 
@@ -130,7 +132,7 @@ def _read(
     models = job.plan.bands.slices[band]
     start = models.start + part.start
     stop = min(models.start + part.stop, models.stop)
-    log_p = job.source.read(slice(start, stop), samples)
+    log_p = persistently(lambda: job.source.read(slice(start, stop), samples))
     kernel.prepare(buffer, band, part.start, log_p)
 
 
@@ -140,4 +142,4 @@ def _finish(job: _Job, kernel: BlockKernel, tile: Tile) -> None:
     distances *= 0.5
     distances -= kernel.sums(tile)
     distances /= job.plan.n_samples
-    job.sink.write(tile, distances)
+    persistently(lambda: job.sink.write(tile, distances))

@@ -20,6 +20,7 @@ from inpca.distance.request import ExecutorArgument, Models, Request, parse
 from inpca.distance.sinks import ArraySink, MatrixSink, finish
 from inpca.errors import InputError
 from inpca.executor import connected
+from inpca.persistence import naming_files
 from inpca.predictions import Kind
 from inpca.progress import ProgressArgument, Report, reporting
 from inpca.store.claim import WHOLE, Part
@@ -111,7 +112,8 @@ def pairwise_distances(
     InputError
         For bad arguments or predictions, or if `out` was computed from something else.
     ResourceError
-        If memory or disk does not suffice, or another process is writing `out`.
+        If memory or disk does not suffice, another process is writing `out`, or the operating
+        system refuses a file; an input or output error is tried again first.
 
     Notes
     -----
@@ -147,7 +149,7 @@ def pairwise_distances(
         else:
             _refuse_what_is_not_stored(request)
             target = Target(Path(out), which, resume, restart, extend)
-            with claimed_matrix(request, target) as (request, matrix):
+            with naming_files(out), claimed_matrix(request, target) as (request, matrix):
                 repaired = remove_damaged(matrix, report) if repair else []
                 plan, floored = _fill(request, matrix, which, report)
             result = TiledMatrix.open(out)

@@ -113,6 +113,16 @@ def partial_sibling(path: Path) -> Path:
     return sibling
 
 
+@contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove the folder `path` if preparing it fails: on a full disk it would be in the way."""
+    try:
+        yield
+    except Exception:
+        remove(path)
+        raise
+
+
 def publish_folder(partial: Path, path: Path) -> None:
     """Rename the finished folder `partial` to `path` so that it survives a crash."""
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inpca.store.files import partial_sibling
+from inpca.store.files import partial_sibling, removed_on_failure
 from inpca.store.matrix import TiledMatrix
 from inpca.store.matrix_layout import check_rows, tile_key, write_empty
 from inpca.store.replacement import keep_files, replace_folder
@@ -34,11 +34,12 @@ def grow_matrix(
     grid = TileGrid(n_models, old.tile_size)
     check_rows(n_models, models=models, digests=digests)
     partial = partial_sibling(matrix.path)
-    write_empty(partial, grid, fingerprint, models, digests, attrs or {})
-    n_full, absent = old.n_models // old.tile_size, set(matrix.missing())
-    kept = [tile for tile in old.tiles() if tile[1] < n_full and tile not in absent]
-    counted = matrix.floored().keys() & set(kept)
-    for array, tiles in (("floored", counted), ("distance", kept)):
-        keep_files(matrix.path / array, partial / array, [tile_key(tile) for tile in tiles])
+    with removed_on_failure(partial):
+        write_empty(partial, grid, fingerprint, models, digests, attrs or {})
+        n_full, absent = old.n_models // old.tile_size, set(matrix.missing())
+        kept = [tile for tile in old.tiles() if tile[1] < n_full and tile not in absent]
+        counted = matrix.floored().keys() & set(kept)
+        for array, tiles in (("floored", counted), ("distance", kept)):
+            keep_files(matrix.path / array, partial / array, [tile_key(tile) for tile in tiles])
     replace_folder(partial, matrix.path)
     return TiledMatrix(matrix.path)

@@ -26,6 +26,7 @@ from inpca.store.files import (
     publish_folder,
     read_chunk,
     remove,
+    removed_on_failure,
     sweep,
 )
 from inpca.store.group import METADATA, check_members, parse_root, read_group, read_member
@@ -116,7 +117,8 @@ class TiledMatrix:
             _make_way(cls, path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_sibling(path)
-        write_empty(partial, grid, fingerprint, models, digests, attrs or {})
+        with removed_on_failure(partial):
+            write_empty(partial, grid, fingerprint, models, digests, attrs or {})
         publish_folder(partial, path)
         return cls(path)
 

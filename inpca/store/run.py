@@ -270,6 +270,9 @@ def read_shard(path: Path, layout: ShardLayout, start: int, stop: int, out: Arra
                 layout.decode(_inner_chunk(file.fileno(), layout, index, whole), index, start, out)
     except FileNotFoundError:
         raise CorruptChunk("is missing") from None
+    except OSError as error:
+        error.filename = os.fspath(path)  # reading, unlike opening, does not say
+        raise
 
 
 def _check_index(descriptor: int, layout: ShardLayout, whole: bytes | None) -> None:
