@@ -1,7 +1,8 @@
 """W = −½ L D L as an operator on D, dense or tiled: never formed, each tile read once a pass."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TypeVar
@@ -181,10 +182,14 @@ class CentredOperator:
         values = self._centred_tile(self._sums, tile, stored)
         return float(np.vdot(values, values)) * (1 if tile[0] == tile[1] else 2)
 
-    def _run(self, function: Callable[[Tile, Floats], Result]) -> Iterator[tuple[Tile, Result]]:
+    def _run(
+        self, function: Callable[[Tile, Floats], Result]
+    ) -> Generator[tuple[Tile, Result], None, None]:
         """Results of `function` in tile order, with BLAS held to one thread, reported."""
-        with threadpool_limits(1, user_api="blas"):
-            results = map_tiles(function, self._tiles, self._executor)
+        with (
+            threadpool_limits(1, user_api="blas"),
+            closing(map_tiles(function, self._tiles, self._executor)) as results,
+        ):
             for done, item in enumerate(results, start=1):
                 self._report(done, self.grid.n_tiles)
                 yield item

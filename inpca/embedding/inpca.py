@@ -25,6 +25,7 @@ from inpca.embedding.tiles import ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
 from inpca.embedding.warm import start_vectors
 from inpca.errors import InputError
+from inpca.executor import get_executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
 from inpca.progress import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
@@ -159,6 +160,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         ResourceError
             If the distances or the solver do not fit `memory`; names both numbers.
         """
+        get_executor(self.executor)  # a cluster would be refused only after the distances
         inputs = read_inputs(self, X, models)
         distances, rows = inputs.distances, inputs.rows
         m = distances.shape[0]

@@ -1,8 +1,9 @@
 """One face for a distance matrix, in memory or on disk: upper-triangle tiles, each read once."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from threading import Lock
 from typing import Protocol, TypeVar, cast
 
@@ -67,7 +68,7 @@ def map_tiles(
     function: Callable[[Tile, Floats], Result],
     tiles: DistanceTiles,
     executor: ExecutorArgument = None,
-) -> Iterator[tuple[Tile, Result]]:
+) -> Generator[tuple[Tile, Result], None, None]:
     """``function(tile, values)`` of every tile, by the executor's workers, in the grid's order.
 
     Tiles are read ahead of the workers by threads of their own, each tile once. The order of the
@@ -83,11 +84,13 @@ def map_tiles(
             return index, function(order[index], reader.take(index))
 
         expected = 0
-        for done, result in pool.map(task, range(len(order))):
-            early[done] = result
-            while expected in early:
-                yield order[expected], early.pop(expected)
-                expected += 1
+        # Closed before the reader is: what still runs then ends first.
+        with closing(pool.map(task, range(len(order)))) as results:
+            for done, result in results:
+                early[done] = result
+                while expected in early:
+                    yield order[expected], early.pop(expected)
+                    expected += 1
 
 
 class _ReadAhead:

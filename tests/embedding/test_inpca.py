@@ -260,6 +260,14 @@ def test_bad_solver__is_refused() -> None:
         embed(d, 2, solver="qr")
 
 
+def test_cluster__is_refused_before_the_distances_are_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("inpca.embedding.inputs.pairwise_distances", None)
+    with pytest.raises(InputError, match="`executor` must not be a cluster here"):
+        inpca.InPCA(executor="tcp://localhost:8786").fit(random_predictions(12, 4, 3))
+
+
 def test_new_models_on_other_samples__are_refused() -> None:
     embedding = inpca.InPCA(n_components=2).fit(random_predictions(6, 4, 3))
     with pytest.raises(InputError, match="5 samples and 3 classes but the embedding"):
