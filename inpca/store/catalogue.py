@@ -20,7 +20,7 @@ from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
 from inpca.store.files import where_writable
-from inpca.store.run import SUFFIX, Run
+from inpca.store.run import SUFFIX, Run, lost_root, root_error
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
 # A commit within the resolution of the file's time could leave the same stamp: a run that changed
@@ -79,17 +79,46 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
 
 
 def run_stamps(runs: Path) -> dict[str, Stamp]:
-    """Inode, size and time of change (ns) of every committed run's root `zarr.json`."""
-    stamps = {}
+    """Inode, size and time of change (ns) of every committed run's root `zarr.json`.
+
+    Raises
+    ------
+    DamagedStoreError
+        If a run has lost it: without it, its models would be missing silently.
+    """
+    stamps, lost = find_runs(runs)
+    if lost:
+        raise root_error(runs / f"{lost[0]}{SUFFIX}")
+    return stamps
+
+
+def find_runs(runs: Path) -> tuple[dict[str, Stamp], list[str]]:
+    """`run_stamps` of the runs that have their root `zarr.json`, and ids of those without."""
+    stamps, lost = {}, []
     for name in sorted(os.listdir(runs)):
         if not name.endswith(SUFFIX):
             continue
-        try:
-            status = os.stat(runs / name / "zarr.json")
-        except FileNotFoundError:
-            continue  # nothing of it is committed
-        stamps[name.removesuffix(SUFFIX)] = [status.st_ino, status.st_size, status.st_mtime_ns]
-    return stamps
+        run_id = name.removesuffix(SUFFIX)
+        stamp = _stamp(runs / name)
+        if stamp is None and lost_root(runs / name):
+            lost.append(run_id)
+        elif stamp is not None:  # else nothing of it is committed
+            stamps[run_id] = stamp
+    return stamps, lost
+
+
+def _stamp(run: Path) -> Stamp | None:
+    try:
+        status = os.stat(run / "zarr.json")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def listed_runs(ensemble: Path) -> dict[str, int]:
+    """Runs that the catalogue lists as it lies on disk, and how many models each had then."""
+    entries = _load(ensemble / "catalogue")
+    return {run_id: len(entry["columns"]["step"]) for run_id, entry in entries.items()}
 
 
 def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
 from inpca.store.files import Damage, damaged, read_chunk
 from inpca.store.group import METADATA, parse_root
@@ -43,7 +43,7 @@ class Run:
     InputError
         If no checkpoint of the run is committed.
     DamagedStoreError
-        If its metadata cannot be read.
+        If its metadata cannot be read, or is gone although checkpoints were committed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,6 +52,8 @@ class Run:
         try:
             content = (path / METADATA).read_bytes()
         except FileNotFoundError:
+            if lost_root(path):
+                raise root_error(path) from None
             raise InputError(f"`run_id` must be a recorded run; {self.id!r} is none.") from None
         attributes, self._documents = parse_root(content, path)
         schema.check_header(attributes, "run", path)
@@ -69,10 +71,7 @@ class Run:
 
     @property
     def _cure(self) -> str:
-        return (
-            f"restore it from a copy, or record run {self.id!r} again "
-            f"(start_run({self.id!r}, restart=True))"
-        )
+        return cure(self.id)
 
     # -- scalars ----------------------------------------------------------------------------------
 
@@ -238,6 +237,38 @@ class Run:
 
     def _damage(self, path: Path, error: CorruptChunk) -> Damage:
         return Damage(str(path.relative_to(self.path)), f"{error}; {self._cure}")
+
+
+def lost_root(path: Path) -> bool:
+    """Whether something was committed to the run at `path` whose root `zarr.json` is gone.
+
+    The `zarr.json` of its arrays tell: they are written after the root's, and a run is deleted by
+    moving it away whole. What a writer left that never committed has none of them.
+    """
+    try:
+        committed = any((path / name / METADATA).exists() for name in os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    # Looked at last: a first commit may have come between.
+    return committed and not (path / METADATA).exists()
+
+
+def root_error(path: Path) -> DamagedStoreError:
+    """The error for a run that `lost_root`."""
+    run_id = path.name.removesuffix(SUFFIX)
+    return damaged(path / METADATA, LOST, cure(run_id))
+
+
+LOST = "is missing, though checkpoints were committed: their files are there"
+
+
+def cure(run_id: str) -> str:
+    """What to do about damage of a run."""
+    return (
+        f"restore it from a copy, or delete the folder runs/{run_id}{SUFFIX} and record run "
+        f"{run_id!r} again (start_run({run_id!r}, restart=True), or `inpca import FILE ENSEMBLE "
+        f"--run {run_id} --restart`)"
+    )
 
 
 def shard_path(run: Path, sample_set: str, checkpoint: int) -> Path:

@@ -8,6 +8,7 @@ are written after it, so that nobody ever sees a checkpoint that is not committe
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,12 @@ from inpca import durable
 from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
-from inpca.store.files import file_lock, remove, sweep, take
+from inpca.store.claim import sweep_beside
+from inpca.store.files import file_lock, partial_sibling, remove, sweep, take
 from inpca.store.group import METADATA, metadata_files
 from inpca.store.intake import Intake
 from inpca.store.layout import Document, ShardLayout
-from inpca.store.run import SUFFIX, Run, shard_path
+from inpca.store.run import SUFFIX, Run, lost_root, root_error, shard_path
 from inpca.store.samples import SampleSet
 
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
@@ -85,6 +87,8 @@ class RunWriter:
 
     def _begin(self, config: Mapping[str, Any] | None, resume: bool, restart: bool) -> None:
         committed = (self.path / METADATA).exists()
+        if not restart and lost_root(self.path):
+            raise root_error(self.path)
         if restart or not committed:
             delete_run(self.path)
         elif resume:
@@ -306,11 +310,14 @@ class RunWriter:
 
 
 def delete_run(path: Path) -> None:
-    """Delete a run: first what makes it visible, durably, then the rest."""
-    if (path / METADATA).exists():
-        (path / METADATA).unlink()
-        durable.sync_folder(path)
-    remove(path)
+    """Delete a run, and what is left of one deleted before: whole or not at all.
+
+    It is moved away first, durably: a run without its root would look damaged, not deleted.
+    """
+    if path.exists():
+        os.rename(path, partial_sibling(path))
+        durable.sync_folder(path.parent)
+    sweep_beside(path)
 
 
 def _write_all(path: Path, data: bytes) -> None:
