@@ -271,6 +271,7 @@ def test_worker_that_is_killed__is_replaced_and_its_finished_tiles_are_not_redon
     assert files(out) == files(whole.path)
 
 
+@pytest.mark.slow
 def test_task_that_always_kills_its_worker__stops_the_job_and_is_named(
     two_workers, ensemble, whole, tmp_path, faults, monkeypatch
 ):
@@ -296,6 +297,7 @@ def test_compute_block__leaves_tiles_alone_that_are_there(ensemble, whole, tmp_p
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_scheduler_that_goes_away__is_an_error_not_a_hang(folder, tmp_path, faults, sent):
     running = Cluster(folder, 1)
