@@ -176,7 +176,7 @@ def _check_words(
     from inpca.store.schema import check_config, check_run_id
 
     for run in runs:
-        check_run_id(run)
+        check_run_id(run, "`run` (--run; by default the file's name)")
     return check_config(config, job.labels)
 
 

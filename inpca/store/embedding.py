@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.store import schema
-from inpca.store.files import Damage, partial_sibling, publish_folder, remove
+from inpca.store.files import Damage, no_store, partial_sibling, publish_folder, remove
 from inpca.store.group import METADATA, Member, check_members, read_group, read_root, write_group
 from inpca.store.table import table_from_members, table_members
 
+_MAKE = "make it first (InPCA().fit(…).save(…), or `inpca embed ENSEMBLE`)"
 Named = NDArray[Any] | tuple[tuple[str, ...], ArrayLike]
 
 
@@ -123,7 +124,7 @@ def read_embedding_attrs(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         attributes, _ = read_root(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"`path` must be an embedding made by inpca; {path} is none.") from None
+        raise no_store(path, "an embedding", _MAKE) from None
     schema.check_header(attributes, "embedding", path)
     return {name: value for name, value in attributes.items() if name != "inpca"}
 

@@ -274,11 +274,11 @@ class Ensemble:
 
     def distances_path(self, name: str) -> Path:
         """Where the distance matrix `name` of this ensemble belongs."""
-        return self.path / "distances" / f"{schema.check_run_id(name)}.zarr"
+        return self.path / "distances" / f"{schema.check_run_id(name, '`name`')}.zarr"
 
     def embeddings_path(self, name: str) -> Path:
         """Where the embedding `name` of this ensemble belongs."""
-        return self.path / "embeddings" / f"{schema.check_run_id(name)}.zarr"
+        return self.path / "embeddings" / f"{schema.check_run_id(name, '`name`')}.zarr"
 
     def check(self) -> list[Damage]:
         """Read every file of the sample sets and runs; what is damaged, by key, with the cure.
@@ -383,7 +383,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         content = (path / MANIFEST).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"`path` must be an ensemble made by inpca; {path} has no {MANIFEST}."
+            f"`path` must be an ensemble made by inpca; {path} has no {MANIFEST}. Check the path; "
+            "create_ensemble, or `inpca import`, makes one."
         ) from None
     try:
         manifest: dict[str, Any] = json.loads(content)

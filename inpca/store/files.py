@@ -53,6 +53,13 @@ def damaged(path: Path, error: object, cure: str) -> DamagedStoreError:
     return DamagedStoreError(f"{path} {error}; {cure}.")
 
 
+def no_store(path: Path, what: str, cure: str) -> InputError:
+    """The error for a path where `what` should be and is not: the cure, and those beside it."""
+    beside = sorted(root.parent.stem for root in path.parent.glob("*.zarr/zarr.json"))
+    there = f"{path.parent} holds {', '.join(beside) or 'none'}"
+    return InputError(f"`path` must be {what} made by inpca; {path} is none; {cure}; {there}.")
+
+
 def file_lock(path: Path) -> FileLock:
     """A lock that the operating system releases when its holder dies; not yet taken.
 

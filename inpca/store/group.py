@@ -15,7 +15,7 @@ from inpca.store.files import Damage, damaged, read_chunk
 from inpca.store.layout import Array, CorruptChunk, Document
 
 METADATA = "zarr.json"
-_RESTORE = "restore it from a copy, or remove the store and make it again"
+_RESTORE = "restore it from a copy, or delete the store's folder (*.zarr) and make it again"
 
 
 class Member:

@@ -22,6 +22,7 @@ from inpca.store.claim import claimed, door, sweep_beside
 from inpca.store.files import (
     Damage,
     damaged,
+    no_store,
     partial_sibling,
     publish_folder,
     read_chunk,
@@ -44,7 +45,14 @@ from inpca.store.table import table_from_members
 from inpca.tiling import Tile, TileGrid
 
 PathLike = str | os.PathLike[str]
-_CURE = "remove it and compute it again (pairwise_distances(…, repair=True))"
+_CURE = (
+    "compute it again (pairwise_distances(…, repair=True), or `inpca distances ENSEMBLE --repair`)"
+)
+_REMAKE = (
+    "compute all of it again (pairwise_distances(…, restart=True), or `inpca distances ENSEMBLE "
+    "--restart`)"
+)
+_MAKE = "compute it first (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`)"
 
 
 class TiledMatrix:
@@ -151,9 +159,7 @@ class TiledMatrix:
                     f"`path` {self.path} is being replaced by a larger matrix; if the call of "
                     "pairwise_distances that did so was killed, make it again."
                 ) from None
-            raise InputError(
-                f"`path` must be a matrix made by inpca; {self.path} is none."
-            ) from None
+            raise no_store(self.path, "a matrix", _MAKE) from None
         return parse_root(content, self.path)
 
     @property
@@ -370,9 +376,6 @@ class TiledMatrix:
         root = layout.group_document(attributes, documents)
         durable.write_bytes(self.path / METADATA, layout.to_json(root))
         self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
-
-
-_REMAKE = "remove the matrix and compute it again"
 
 
 def tidy(path: Path) -> None:

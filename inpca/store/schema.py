@@ -143,12 +143,12 @@ def metric_column(name: str, sample_sets: Iterable[str]) -> Column:
     return Column(name, ("checkpoint",), "float64", "", name, _CHECKPOINTS)
 
 
-def check_run_id(run_id: str) -> str:
-    """Refuse a run id that could not be a file's name, or that looks like a reference model."""
+def check_run_id(run_id: str, argument: str = "`run_id`") -> str:
+    """Refuse an id that could not be a file's name, or that looks like a reference model."""
     if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
         raise InputError(
-            "`run_id` must be 1 to 200 letters, digits, '.', '_' or '-', not starting with '.', "
-            f"not {run_id!r}."
+            f"{argument} must be 1 to 200 letters, digits, '.', '_' or '-', not starting with "
+            f"'.', not {run_id!r}."
         )
     return run_id
 

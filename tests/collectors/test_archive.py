@@ -186,7 +186,7 @@ def test_import__refuses_what_does_not_fit_the_ensemble(tmp_path, probs, labels)
     [
         ({"kind": "odds"}, "`kind` must be one of"),
         ({"names": {"probs": "p"}}, "`names` may rename predictions, labels, step, epoch"),
-        ({"run": "a/b"}, "`run_id` must be"),
+        ({"run": "a/b"}, r"`run` \(--run; .*must be"),
         ({"config": {"step": 1}}, "must not have the key 'step'"),
         ({"labels": "y.txt"}, r"`labels` must be a \.npy file"),
     ],

@@ -1,0 +1,62 @@
+"""Errors say the cure in Python and on the command line, and what there is to choose from."""
+
+import re
+
+import numpy as np
+import pytest
+
+import inpca
+from inpca import DamagedStoreError, InputError, TiledMatrix
+from inpca.store.embedding import read_embedding, write_embedding
+
+
+@pytest.fixture
+def matrix(recorded):
+    return inpca.pairwise_distances(recorded, out=recorded.distances_path("train"))
+
+
+def test_open_ensemble__of_something_else_says_what_makes_one(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(InputError, match=r"Check the path; create_ensemble, or `inpca import`"):
+            inpca.open_ensemble(path)
+
+
+def test_open_matrix__that_is_not_there_names_the_cure_and_the_others(recorded, matrix):
+    cure = r"pairwise_distances\(…, out=…\), or `inpca distances ENSEMBLE`"
+    with pytest.raises(InputError, match=cure + ".*distances holds train"):
+        TiledMatrix.open(recorded.distances_path("tests"))
+
+
+def test_open_matrix__where_there_is_no_folder_at_all_holds_none(tmp_path):
+    with pytest.raises(InputError, match="holds none"):
+        TiledMatrix.open(tmp_path / "no" / "matrix.zarr")
+
+
+def test_read_embedding__that_is_not_there_names_the_cure_and_the_others(recorded):
+    write_embedding(recorded.embeddings_path("a"), {"eigenvalues": np.ones(1)}, None, {})
+    with pytest.raises(InputError, match=r"`inpca embed ENSEMBLE`.*embeddings holds a\."):
+        read_embedding(recorded.embeddings_path("b"))
+
+
+def test_damaged_tile__is_cured_in_python_and_on_the_command_line(matrix):
+    matrix.remove_tile((0, 0))
+    cure = "compute it again (pairwise_distances(…, repair=True), or `inpca distances ENSEMBLE"
+    with pytest.raises(DamagedStoreError, match=re.escape(cure)):
+        matrix.read_tile((0, 0))
+    assert "remove" not in matrix.verify()[0].reason
+
+
+def test_damaged_root_of_a_matrix__is_cured_by_what_the_error_says(recorded, matrix):
+    expected = matrix.to_array()
+    (matrix.path / "zarr.json").write_text('{"attributes": {"inpca": {"kind": "matrix", '
+        '"format_version": 1}}, "consolidated_metadata": {"metadata": {}}}')  # fmt: skip
+    with pytest.raises(DamagedStoreError, match=r"restart=True\), or `inpca distances ENSEMBLE"):
+        TiledMatrix.open(matrix.path)
+    again = inpca.pairwise_distances(recorded, out=matrix.path, restart=True)
+    np.testing.assert_array_equal(again.to_array(), expected)
+
+
+@pytest.mark.parametrize("method", ["distances_path", "embeddings_path"])
+def test_name_of_a_result__is_called_name_in_its_error(recorded, method):
+    with pytest.raises(InputError, match="`name` must be 1 to 200 letters"):
+        getattr(recorded, method)("../up")
