@@ -42,7 +42,9 @@ Memory = Annotated[
     str,
     typer.Option("--memory", "-m", help="memory to use, e.g. 4GB; default: half of what is free"),
 ]
-Workers = Annotated[int, typer.Option("--workers", "-w", help="threads; 0: one for each core")]
+Workers = Annotated[
+    int, typer.Option("--workers", "-w", min=0, help="threads; 0: one for each core")
+]
 TileSize = Annotated[int, typer.Option(help="rows of a tile on disk; 0: chosen from the size")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
@@ -94,9 +96,10 @@ def _program(
 @app.command()
 def info(path: EnsemblePath, as_json: Json = False) -> None:
     """Say what an ensemble holds: sample sets, runs, columns, distances, embeddings."""
-    from inpca.summary import describe_ensemble
+    from inpca.summary import describe_ensemble, ensemble_lines
 
-    _print_record(describe_ensemble(inpca.open_ensemble(path)), as_json)
+    record = describe_ensemble(inpca.open_ensemble(path))
+    _print_record(record, ensemble_lines(record), as_json)
 
 
 @app.command()
@@ -122,8 +125,10 @@ def check(path: EnsemblePath, as_json: Json = False, quiet: Quiet = False) -> No
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has: cores, memory, disk, BLAS, GPU, versions."""
     from inpca.backend import machine
+    from inpca.summary import record_lines
 
-    _print_record(machine().to_dict(), as_json)
+    record = machine().to_dict()
+    _print_record(record, record_lines(record), as_json)
 
 
 # --- computing -------------------------------------------------------------------------------
@@ -152,7 +157,7 @@ def plan(
         folder=path,
         chunk_samples=predictions.chunk_samples,
     )
-    _print_record(plan.as_record(), as_json)
+    _print_record(plan.as_record(), plan.describe(), as_json)
 
 
 @app.command()
@@ -252,6 +257,8 @@ def embed(
         executor=workers or None,
         progress=not quiet,
     ).fit(matrix, models=select or None, init=former)
+    if result.exists():
+        typer.echo(f"replacing the embedding {result.name}", err=True)
     embedding.save(result, overwrite=True)
     _print_table(describe_embedding(embedding), as_json)
 
@@ -271,6 +278,8 @@ def project(
     """Coordinates of new models in an embedding that exists, as CSV."""
     from inpca.summary import coordinates_table
 
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
     embedding = inpca.load_embedding(inpca.open_ensemble(path).embeddings_path(name))
     embedding.set_params(memory=memory or None, progress=not quiet)
     models = inpca.open_ensemble(source or path).select(select)
@@ -285,7 +294,10 @@ def project(
 def plot(
     path: EnsemblePath,
     figure: Annotated[str, typer.Argument(help="pairs, 3d, spectrum or page")] = "pairs",
-    output: Output = Path("inpca.png"),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="the file; default inpca.png, a page inpca.html"),
+    ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="the embedding")] = "train",
     color: Annotated[
         str, typer.Option("--color", "-c", help="the column that gives the colour")
@@ -296,7 +308,8 @@ def plot(
 
     ensemble = inpca.open_ensemble(path)
     embedding = inpca.load_embedding(ensemble.embeddings_path(name))
-    typer.echo(save_figure(figure, output, embedding, embedding.models_, color=color or None))
+    target = output or Path("inpca.html" if figure == "page" else "inpca.png")
+    typer.echo(save_figure(figure, target, embedding, embedding.models_, color=color or None))
 
 
 @app.command()
@@ -351,14 +364,12 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, default=str))
 
 
-def _print_record(record: dict[str, Any], as_json: bool) -> None:
-    """A dict as JSON, or as aligned lines: the part of a key after ':' is its unit, shown last."""
-    from inpca.summary import record_lines
-
+def _print_record(record: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    """A record for scripts, or its lines for people."""
     if as_json:
         _print_json(record)
     else:
-        typer.echo("\n".join(record_lines(record)))
+        typer.echo("\n".join(lines))
 
 
 def _print_table(table: Any, as_json: bool) -> None:
@@ -372,7 +383,5 @@ def _print_csv(table: Any, output: Path | None) -> None:
     if output is None:
         table.to_csv(sys.stdout)
         return
-    if not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
     table.to_csv(output)
     typer.echo(output)

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.backend import available_memory
+from inpca.distance.sinks import require_tiles
 from inpca.errors import InputError, ResourceError
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
@@ -40,7 +41,9 @@ def export(ensemble: Ensemble, what: str, output: Path, *, name: str = "train") 
     if what == "models":
         _write_columns(output, ensemble.models)
     elif what == "distances":
-        _write_matrix(output, TiledMatrix.open(ensemble.distances_path(name)))
+        matrix = TiledMatrix.open(ensemble.distances_path(name))
+        require_tiles(matrix, matrix.missing(), matrix.grid.n_tiles)
+        _write_matrix(output, matrix)
     elif what == "embedding":
         _write_embedding(output, *read_embedding(ensemble.embeddings_path(name))[:2])
     else:

@@ -47,10 +47,17 @@ def _bar(title: str) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(title, total=None, text="")
+    bars = Progress(*columns, console=Console(stderr=True))
+    task = bars.add_task(title, total=None, text="")
 
-        def report(done: float, total: float, text: str) -> None:
-            bars.update(task, completed=done, total=total, text=text)
+    def report(done: float, total: float, text: str) -> None:
+        bars.start()  # drawn when there is something to tell: a refused argument shows no bar
+        bars.update(task, completed=done, total=total, text=text)
 
+    try:
         yield report
+        # Only reached when nothing was raised: the work is done, whatever was told last.
+        total = bars.tasks[task].total or 1
+        bars.update(task, completed=total, total=total, text="")
+    finally:
+        bars.stop()

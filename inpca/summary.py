@@ -10,49 +10,98 @@ from numpy.typing import NDArray
 
 from inpca.distance.sinks import is_finished
 from inpca.progress import ProgressArgument, Report, reporting
-from inpca.store.embedding import check_embedding
+from inpca.store.embedding import check_embedding, read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
 from inpca.store.matrix import TiledMatrix
-from inpca.units import format_bytes, format_seconds
+from inpca.units import format_bytes
 
 if TYPE_CHECKING:
     from inpca.embedding.inpca import InPCA
 
+_SHOWN_VALUES = 5  # of a column of text
+
 
 def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
-    """Sample sets, runs, models, columns, distances and embeddings of an ensemble."""
+    """Sample sets, runs, models, columns, distances and embeddings, as JSON can hold them."""
     models = ensemble.models
     return {
         "path": str(ensemble.path),
         "classes": ensemble.n_classes,
-        "sample sets": {name: len(samples) for name, samples in ensemble.sample_sets.items()},
+        "sample_sets": {name: len(samples) for name, samples in ensemble.sample_sets.items()},
         "runs": len(ensemble.runs),
         "models": len(models),
-        "columns": {name: _describe_column(models[name]) for name in models.columns},
+        "columns": {str(name): _describe_column(models[name]) for name in models.columns},
         "distances": {path.stem: _describe_matrix(path) for path in _stores(ensemble, "distances")},
-        "embeddings": [path.stem for path in _stores(ensemble, "embeddings")],
+        "embeddings": {
+            path.stem: _describe_embedding(path) for path in _stores(ensemble, "embeddings")
+        },
     }
+
+
+def ensemble_lines(record: dict[str, Any]) -> list[str]:
+    """What `describe_ensemble` found, for people."""
+    return record_lines(
+        record
+        | {
+            "columns": {name: _column_line(one) for name, one in record["columns"].items()},
+            "distances": {name: _matrix_line(one) for name, one in record["distances"].items()},
+            "embeddings": {
+                name: f"{one['models']:,} models, {one['components']} components"
+                for name, one in record["embeddings"].items()
+            },
+        }
+    )
 
 
 def _stores(ensemble: Ensemble, folder: str) -> list[Path]:
     return sorted((ensemble.path / folder).glob("*.zarr"))
 
 
-def _describe_matrix(path: Path) -> str:
-    matrix = TiledMatrix.open(path)
-    left = len(matrix.missing())
-    state = "complete" if not left else f"{left} of {matrix.grid.n_tiles} tiles to do"
-    return f"{matrix.shape[0]} models, {state}"
-
-
-def _describe_column(column: "pd.Series[Any]") -> str:
+def _describe_column(column: "pd.Series[Any]") -> dict[str, Any]:
     values = column.dropna()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return f"{values.min():.4g} … {values.max():.4g}" if len(values) else "empty"
+        if not len(values):
+            return {"min": None, "max": None}
+        return {"min": values.min().item(), "max": values.max().item()}
     different = values.astype(str).unique()
-    shown = ", ".join(different[:5])
-    return shown if len(different) <= 5 else f"{shown}, … ({len(different)} values)"
+    return {"n_values": len(different), "values": different[:_SHOWN_VALUES].tolist()}
+
+
+def _column_line(column: dict[str, Any]) -> str:
+    if "min" in column:
+        low, high = column["min"], column["max"]
+        if low is None:
+            return "empty"
+        return f"{low:.4g}" if low == high else f"{low:.4g} … {high:.4g}"
+    shown = ", ".join(column["values"])
+    n_values = column["n_values"]
+    return shown if n_values <= _SHOWN_VALUES else f"{shown}, … ({n_values} values)"
+
+
+def _describe_matrix(path: Path) -> dict[str, Any]:
+    matrix = TiledMatrix.open(path)
+    return {
+        "models": matrix.shape[0],
+        "tiles": matrix.grid.n_tiles,
+        "tiles_missing": len(matrix.missing()),
+        "finished": is_finished(matrix),
+        "sample_set": matrix.attrs.get("sample_set"),
+        "metric": matrix.attrs.get("metric"),
+    }
+
+
+def _matrix_line(matrix: dict[str, Any]) -> str:
+    missing, tiles = matrix["tiles_missing"], matrix["tiles"]
+    state = "complete"
+    if missing:
+        state = f"{missing:,} of {tiles:,} tiles {'lost' if matrix['finished'] else 'to do'}"
+    return f"{matrix['models']:,} models, {state}"
+
+
+def _describe_embedding(path: Path) -> dict[str, Any]:
+    coordinates = read_embedding(path)[0]["coordinates"]
+    return {"models": coordinates.shape[0], "components": coordinates.shape[1]}
 
 
 def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> list[Damage]:
@@ -110,25 +159,26 @@ def coordinates_table(
 
 
 def record_lines(record: dict[str, Any], indent: str = "") -> list[str]:
-    """A record as aligned lines, nested records indented."""
+    """A record as aligned lines, nested records indented; keys that say bytes in their unit."""
     width = max((len(key) for key in record), default=0)
     lines = []
     for key, value in record.items():
-        label = f"{indent}{key:<{width}}"
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}", *record_lines(value, indent + "  ")]
+        name = key.replace("_", " ")
+        if isinstance(value, dict) and value:
+            lines += [f"{indent}{name}", *record_lines(value, indent + "  ")]
         else:
-            lines.append(f"{label}  {_shown(key, value)}")
+            lines.append(f"{indent}{name:<{width}}  {_shown(key, value)}")
     return lines
 
 
 def _shown(key: str, value: Any) -> str:
-    if value is None:
+    if value is None or value == "" or value == {} or value == []:
         return "none"
-    if key.endswith("bytes") or key.endswith("_memory") or key.endswith("_disk"):
-        return format_bytes(value)
-    if key.endswith("seconds"):
-        return format_seconds(value)
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return "; ".join(str(item) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return str(value)
+    return format_bytes(value) if key.startswith(_BYTES) else f"{value:,}"
+
+
+_BYTES = ("memory", "disk")  # what of a machine is counted in bytes

@@ -1,11 +1,12 @@
 """Where finished tiles go: an array in memory, or a `TiledMatrix`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance.plan import Bands
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store.claim import door
 from inpca.store.matrix import TiledMatrix
 from inpca.tiling import Tile
@@ -78,3 +79,27 @@ def finish(matrix: TiledMatrix) -> int:
 def is_finished(matrix: TiledMatrix) -> bool:
     """Whether every tile of `matrix` was there once; tiles may have been lost since."""
     return bool(matrix.attrs.get(FINISHED, False))
+
+
+def require_tiles(matrix: TiledMatrix, missing: Sequence[Tile], n_needed: int) -> None:
+    """Refuse to go on without the tiles `missing` of `n_needed`.
+
+    Raises
+    ------
+    InputError
+        If the matrix was never finished.
+    DamagedStoreError
+        If it was, and has lost them since.
+    """
+    if not missing:
+        return
+    lacks = f"{matrix.path} lacks {len(missing)} of {n_needed} tiles"
+    if is_finished(matrix):
+        raise DamagedStoreError(
+            f"{lacks} that it had, the first is {missing[0]}; compute them again with "
+            "pairwise_distances(…, out=path), or `inpca distances`."
+        )
+    raise InputError(
+        f"{lacks} still to be computed; finish it first: pairwise_distances(…, out=path), or "
+        "`inpca distances`, goes on where it ended."
+    )

@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 from inpca.distance.divergences import get_divergence
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
+from inpca.distance.sinks import require_tiles
 from inpca.embedding.selection import Query, SelectedDistances, query_models, select_distances
 from inpca.embedding.sources import is_predictions, is_source
 from inpca.embedding.tiles import check_distances
@@ -87,12 +88,7 @@ def _of_matrix(estimator: Any, matrix: TiledMatrix, models: Query | None) -> Inp
         selected, rows = select_distances(matrix, chosen)
         training = TrainingModels.of_selection(matrix, chosen)
         return Inputs(selected, training, len(chosen), rows)
-    missing = len(matrix.missing())
-    if missing:
-        raise InputError(
-            f"`X` {matrix.path} lacks {missing} of {matrix.grid.n_tiles} tiles; finish it "
-            "first: inpca.pairwise_distances(…, out=path) goes on where it ended."
-        )
+    require_tiles(matrix, matrix.missing(), matrix.grid.n_tiles)
     return Inputs(matrix, TrainingModels.of_matrix(matrix), matrix.shape[0])
 
 

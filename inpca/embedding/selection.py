@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.distance.sinks import require_tiles
 from inpca.errors import InputError
 from inpca.predictions import Floats
 from inpca.store.matrix import TiledMatrix
@@ -109,15 +110,11 @@ def select_distances(
     ------
     InputError
         If a tile that is needed has not been computed yet.
+    DamagedStoreError
+        If it was, and is gone.
     """
     assert matrix.models is not None
     positions = matrix.models.index.get_indexer(models.index)
     selected = SelectedDistances(matrix, np.sort(positions))
-    missing = selected.missing()
-    if missing:
-        raise InputError(
-            f"{matrix.path} lacks {len(missing)} of the {selected.grid.n_tiles} tiles that the "
-            "selected models need; finish it first: inpca.pairwise_distances(…, out=path) goes on "
-            "where it ended."
-        )
+    require_tiles(matrix, selected.missing(), selected.grid.n_tiles)
     return selected, np.argsort(np.argsort(positions))

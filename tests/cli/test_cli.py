@@ -104,15 +104,17 @@ def test_embed__starts_from_a_former_embedding(embedded: Path) -> None:
 def test_info__is_json_on_request(embedded: Path) -> None:
     record = json.loads(run("info", embedded, "--json").stdout)
     assert (record["runs"], record["models"]) == (4, 24)
-    assert record["sample sets"] == {"train": 40, "test": 20}
-    assert "complete" in record["distances"]["train"]
-    assert record["embeddings"] == ["train"]
+    assert record["sample_sets"] == {"train": 40, "test": 20}
+    assert record["columns"]["seed"] == {"min": 0, "max": 1}
+    assert record["columns"]["architecture"]["values"] == ["linear", "mlp"]
+    assert record["distances"]["train"]["tiles_missing"] == 0
+    assert record["embeddings"]["train"] == {"models": 20, "components": 3}
     assert "architecture" in run("info", embedded).stdout
 
 
 def test_plan__states_memory_disk_and_time(small_ensemble: inpca.Ensemble) -> None:
     text = run("plan", small_ensemble.path).stdout
-    assert all(word in text for word in ("memory", "disk", "seconds", "tiles"))
+    assert all(word in text for word in ("memory", "disk", "time", "tiles", "reads"))
 
 
 def test_project__prints_the_coordinates_that_transform_gives(embedded: Path) -> None:
@@ -158,6 +160,34 @@ def test_export__writes_each_thing_in_each_format(
 
         with h5py.File(output) as file:
             assert len(file["model"]) == n_models
+
+
+def test_lost_tile__is_damage_and_an_unfinished_matrix_is_bad_input(
+    embedded: Path, tmp_path: Path
+) -> None:
+    tile = embedded / "distances" / "train.zarr" / "distance" / "c.0.0"
+    tile.unlink()
+    output = tmp_path / "d.h5"
+    assert "compute them again" in run("embed", embedded, "-q", code=4).stderr
+    assert "compute them again" in run("export", embedded, "distances", "-o", output, code=4).stderr
+    assert "lost" in run("info", embedded).stdout
+    inpca.TiledMatrix.create(
+        embedded / "distances" / "begun.zarr", n_models=30, tile_size=10, fingerprint="x"
+    )
+    error = run("export", embedded, "distances", "-n", "begun", "-o", output, code=3).stderr
+    assert "finish it first" in error
+    assert not output.exists()
+
+
+def test_plot_page__is_html_by_default(
+    embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("plot", embedded, "page").stdout.strip() == "inpca.html"
+
+
+def test_embed__says_that_it_replaces_an_embedding(embedded: Path) -> None:
+    assert "replacing" in run("embed", embedded, "-k", 2, "-q").stderr
 
 
 def test_export__refuses_to_overwrite(embedded: Path, tmp_path: Path) -> None:
