@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import InputError
+from inpca.errors import InputError, MissingExtraError
 
 # What a file calls its arrays, unless `names` says otherwise.
 NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
@@ -203,7 +203,7 @@ def _open_hdf5(path: Path) -> Any:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise InputError(
+        raise MissingExtraError(
             f"Reading {path} needs h5py, which is not installed: pip install 'inpca[hdf5]'."
         ) from error
     with _reading(path):

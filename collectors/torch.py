@@ -19,14 +19,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 from collectors.recorder import BaseRecorder, Labels
 from collectors.schedule import ScheduleArgument
-from inpca.errors import InputError
+from inpca.errors import InputError, MissingExtraError
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtraError(
+        f"collectors.torch needs torch, which cannot be imported ({error}); "
+        "pip install 'inpca[torch]'."
+    ) from error
+
+from torch import nn
+from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
 Forward = Callable[[nn.Module, Any], tuple[torch.Tensor, torch.Tensor]]
 

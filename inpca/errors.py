@@ -16,6 +16,10 @@ class InputError(InpcaError, ValueError):
     exit_code = 3
 
 
+class MissingExtraError(InputError, ImportError):
+    """An optional package is not installed, or cannot be imported."""
+
+
 class DamagedStoreError(InpcaError, RuntimeError):
     """What is on disk is missing, truncated or does not match its checksum."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import InputError
+from inpca.errors import InputError, MissingExtraError
 
 Stress = Literal["root", "eq8", "both"]
 
@@ -50,10 +50,6 @@ class EmbeddingLike(Protocol):
     def explained_stress_(self) -> Any: ...
     @property
     def explained_stress_root_(self) -> Any: ...
-
-
-class MissingExtraError(InputError, ImportError):
-    """An optional package that pictures need is not installed."""
 
 
 def require(module: str) -> Any:
