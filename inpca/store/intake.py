@@ -13,6 +13,15 @@ from inpca.store import schema
 from inpca.store.samples import SampleSet
 
 
+def check_is_mapping(predictions: Mapping[str, ArrayLike]) -> None:
+    """Refuse predictions that do not say which sample set they are for."""
+    if not isinstance(predictions, Mapping):
+        raise InputError(
+            f"`predictions` must name their sample set, not be a {type(predictions).__name__}; "
+            "pass {'train': array}."
+        )
+
+
 @dataclass(frozen=True)
 class Intake:
     """The rules that the predictions of one run are held to.

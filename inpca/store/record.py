@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.predictions import Kind
+from inpca.store.intake import check_is_mapping
 from inpca.store.writer import RunWriter
 
 _BLOCK_BYTES = 16_000_000
@@ -22,6 +23,7 @@ def record_run(
     metrics: Mapping[str, ArrayLike],
 ) -> None:
     """Stage all checkpoints block by block, then commit them at once; see `Ensemble.add_run`."""
+    check_is_mapping(predictions)
     arrays = {name: np.asanyarray(values) for name, values in predictions.items()}
     count = _n_checkpoints(arrays)
     scalars = {

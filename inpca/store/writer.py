@@ -25,7 +25,7 @@ from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
 from inpca.store.files import file_lock, partial_sibling, remove, sweep, take
 from inpca.store.group import METADATA, metadata_files
-from inpca.store.intake import Intake
+from inpca.store.intake import Intake, check_is_mapping
 from inpca.store.layout import Document, ShardLayout
 from inpca.store.run import SUFFIX, Run, lost_root, root_error, shard_path
 from inpca.store.samples import SampleSet
@@ -141,6 +141,7 @@ class RunWriter:
             For predictions that are no probabilities, of another number of samples or classes, or
             for a sample set that the ensemble does not have. Nothing is written then.
         """
+        check_is_mapping(predictions)
         block = {name: np.asarray(values)[None] for name, values in predictions.items()}
         rows = {name: [value] for name, value in (metrics or {}).items()}
         with self.transaction():

@@ -60,3 +60,14 @@ def test_damaged_root_of_a_matrix__is_cured_by_what_the_error_says(recorded, mat
 def test_name_of_a_result__is_called_name_in_its_error(recorded, method):
     with pytest.raises(InputError, match="`name` must be 1 to 200 letters"):
         getattr(recorded, method)("../up")
+
+
+def test_predictions_without_a_sample_set__say_how_to_name_it(ensemble, probs):
+    with pytest.raises(InputError, match=r"not be a ndarray; pass \{'train': array\}"):
+        ensemble.add_run("x", probs(2))
+    with (
+        ensemble.start_run("x") as writer,
+        pytest.raises(InputError, match=r"pass \{'train': array\}"),
+    ):
+        writer.append(probs(1)[0], "probs", step=0, epoch=0)
+    assert ensemble.runs == []
