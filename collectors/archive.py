@@ -215,22 +215,30 @@ def _check_archive(archive: ArchivedRun, job: _Import) -> None:
             f"{', '.join(sorted(job.labels))} (sample_set=, --sample-set, says which set the top "
             "of a file is)."
         )
-    for name, labels in archive.labels.items():
-        _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])
+    # Sizes before labels: other classes or samples are no matter of their order.
     for name, values in archive.predictions.items():
         if values.shape[1:] != (len(job.labels[name]), job.n_classes):
             raise InputError(
                 f"{archive.path} has {values.shape[1]:,} samples × {values.shape[2]} classes in "
-                f"set {name!r} but the ensemble has {len(job.labels[name]):,} × {job.n_classes}."
+                f"set {name!r} but the ensemble has {len(job.labels[name]):,} × {job.n_classes}; "
+                "import it into an ensemble of its own."
             )
+    for name, labels in archive.labels.items():
+        _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])
 
 
 def _check_order(what: str, labels: Labels, expected: Labels) -> None:
+    from inpca.store.samples import difference_of_labels
+
+    if len(labels) != len(expected):
+        raise InputError(
+            f"{what} are {len(labels):,} but the ensemble has {len(expected):,} samples there; "
+            "import the samples of the ensemble, or into an ensemble of their own."
+        )
     if not np.array_equal(labels, expected):
         raise InputError(
-            f"{what} are not those of the ensemble ({len(labels):,} against {len(expected):,} "
-            "samples): other samples, or another order; put them in the ensemble's order, or "
-            "import them into an ensemble of their own."
+            f"{what} are not those of the ensemble: {difference_of_labels(labels, expected)}; put "
+            "them in the ensemble's order, or import them into an ensemble of their own."
         )
 
 

@@ -62,7 +62,13 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise InputError(
+                f"{path} holds Python objects where numbers are expected; save arrays of numbers."
+            ) from None
+        raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
+    except (OSError, EOFError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
 
 
@@ -192,11 +198,23 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
 
 
 def _load(path: Path, source: Any, mmap_mode: Any = None) -> Any:
+    _check_magic(path)
     with _reading(path):
         loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     if path.suffix == ".npz" and not hasattr(loaded, "files"):
         raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
     return loaded
+
+
+def _check_magic(path: Path) -> None:
+    """Refuse what NumPy did not save: it would be taken for a pickle, which could run code."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    if not head.startswith((b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")):
+        raise InputError(
+            f"{path} cannot be read as {path.suffix}: it does not begin as such a file; save it with "
+            f"numpy.{'savez' if path.suffix == '.npz' else 'save'}."
+        )
 
 
 def _open_hdf5(path: Path) -> Any:

@@ -13,6 +13,9 @@ from collectors.schedule import ScheduleArgument, as_schedule
 from inpca import create_ensemble, open_ensemble
 from inpca.errors import InputError
 from inpca.predictions import Kind
+from inpca.store.samples import difference_of_labels
+from inpca.store.schema import check_config, check_run_id
+from inpca.units import count
 
 Labels = NDArray[np.int64]
 
@@ -63,12 +66,14 @@ class BaseRecorder:
             raise InputError("`sample_sets` must name at least one sample set, not none.")
         self.path = Path(ensemble)
         self.run = run
-        self.config = None if config is None else dict(config)
+        check_run_id(run, "`run`")
+        self.config = None if config is None else check_config(config, set_names)
         self.schedule = as_schedule(schedule, batches_per_epoch, epochs)
         self._set_names = set_names
         self._n_classes = n_classes
         self._start = {"resume": resume, "restart": restart}
         self._labels: dict[str, Labels] = {}
+        self._expected_classes = 0  # of the ensemble, once it is there
         self._writer: Any = None
         self._last_step: float = -np.inf
         self._closed = False
@@ -116,6 +121,7 @@ class BaseRecorder:
         if self._writer is None:
             self._create(predictions, labels)
         for name in self._set_names:
+            self._check_classes(name, predictions[name].shape[-1], step)
             self._check_labels(name, labels[name], step)
         self._writer.append(
             dict(predictions), kind=kind, step=step, epoch=epoch, metrics=dict(metrics or {})
@@ -139,19 +145,29 @@ class BaseRecorder:
                 f"`sample_sets` has {unknown[0]!r}, which the ensemble {self.path} does not hold; "
                 f"its sets are {', '.join(sorted(ensemble.sample_sets))}."
             )
+        self._expected_classes = ensemble.n_classes
         self._labels = {name: ensemble.sample_sets[name].labels for name in self._set_names}
         self._writer = ensemble.start_run(self.run, config=self.config, **self._start)
-        if self._start["resume"] and self.run in ensemble.runs:
+        if self._writer.n_checkpoints:
             self._last_step = float(ensemble.run(self.run).step[-1])
 
     def _check_values(self, name: str, values: NDArray[np.floating], step: int) -> None:
         bad = (np.isnan(values) | np.isposinf(values)).any(axis=-1)
         if bad.any():
+            so_far = count(self.n_recorded, "checkpoint")
             raise InputError(
                 f"Run {self.run!r} has NaN or infinite predictions at step {step}, set {name!r}, "
-                f"sample {int(np.argmax(bad))} ({int(bad.sum())} samples in all): its training "
-                f"diverged. The {self.n_recorded} checkpoints recorded so far stay; stop this run, "
-                "or lower its learning rate."
+                f"sample {int(np.argmax(bad))} ({count(int(bad.sum()), 'sample')} in all): its "
+                f"training diverged. What was recorded so far ({so_far}) stays; stop this run, or "
+                "lower its learning rate."
+            )
+
+    def _check_classes(self, name: str, n_classes: int, step: int) -> None:
+        if n_classes != self._expected_classes:
+            raise InputError(
+                f"Run {self.run!r} predicts {n_classes:,} classes in set {name!r} at step {step} "
+                f"but the ensemble has {self._expected_classes:,}; record it in an ensemble of "
+                "its own."
             )
 
     def _check_labels(self, name: str, labels: Labels, step: int) -> None:
@@ -162,12 +178,9 @@ class BaseRecorder:
                 f"the ensemble's set has {len(expected):,}; record it over the same samples, or "
                 "in an ensemble of its own."
             )
-        differs = np.flatnonzero(labels != expected)
-        if differs.size:
-            first = differs[0]
+        if not np.array_equal(labels, expected):
             raise InputError(
                 f"Run {self.run!r} has set {name!r} in another order than the ensemble at step "
-                f"{step}: sample {first} has label {labels[first]}, expected {expected[first]} "
-                f"({differs.size} differ); use a loader that does not shuffle and the data set "
-                "that the ensemble was made with."
+                f"{step}: {difference_of_labels(labels, expected)}; use a loader that does not "
+                "shuffle and the data set that the ensemble was made with."
             )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from inpca.errors import InputError
+from inpca.units import count
 
 Kind = Literal["probs", "log_probs", "logits", "sqrt_probs"]
 Floats = NDArray[np.floating]
@@ -151,8 +152,8 @@ def _check_row_sums(
         row = total[bad].flat[0]
         raise InputError(
             f"`{name}` has rows that do not sum to 1: {_where(bad, first)} sums to {row:.6g} "
-            f"({bad.sum()} rows in all); normalise them, or pass the `kind` that they are "
-            f"(now kind={kind!r})."
+            f"({count(int(bad.sum()), 'row')} in all); normalise them, or pass the `kind` that they "
+            f"are (now kind={kind!r})."
         )
 
 

@@ -8,6 +8,15 @@ _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _PATTERN = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, in the plural unless it is one.
+
+    >>> count(1, "row"), count(1200, "row")
+    ('1 row', '1,200 rows')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def parse_bytes(value: int | float | str, name: str = "memory") -> int:
     """Bytes in `value`: a number, or text such as ``"300MB"``, ``"1.5 GiB"``, ``"8e9"``.
 

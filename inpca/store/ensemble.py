@@ -23,6 +23,7 @@ from inpca.store.record import record_run
 from inpca.store.run import SUFFIX, Run
 from inpca.store.samples import (
     SampleSet,
+    difference,
     make_sample_set,
     read_sample_set,
     write_sample_set,
@@ -78,7 +79,7 @@ def create_ensemble(
     _check_place(path, exist_ok)
     if not (path / MANIFEST).exists():
         _write_ensemble(path, sets, manifest, exist_ok)
-    _check_same(path, manifest)
+    _check_same(path, manifest, sets)
     return Ensemble(path)
 
 
@@ -355,7 +356,7 @@ def _samples_path(path: Path, name: str) -> Path:
     return path / "samples" / f"{name}.zarr"
 
 
-def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
+def _check_same(path: Path, manifest: Mapping[str, Any], sets: Mapping[str, SampleSet]) -> None:
     existing = _read_manifest(path)
     for name in ("n_classes", "dtype"):
         if existing[name] != manifest[name]:
@@ -371,10 +372,10 @@ def _check_same(path: Path, manifest: Mapping[str, Any]) -> None:
         )
     for name, one in ours.items():
         if one != theirs[name]:
+            stored = read_sample_set(_samples_path(path, name), name, theirs[name])
             raise InputError(
-                f"`sample_sets[{name!r}]` ({one['n_samples']:,} samples) must be the ensemble's "
-                f"({theirs[name]['n_samples']:,} samples): same labels, same ids, same order; "
-                "collect in that order, or make another ensemble."
+                f"`sample_sets[{name!r}]` must be the ensemble's: same labels, same ids, same order; "
+                f"{difference(sets[name], stored)}; use those, or make another ensemble."
             )
 
 

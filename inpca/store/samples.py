@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
 from inpca.store.group import Member, read_group, write_group
+from inpca.units import count
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def _check_labels(name: str, labels: NDArray[np.generic], n_classes: int) -> NDA
     if len(wrong):
         raise InputError(
             f"{what} must hold classes 0 … {n_classes - 1} (`n_classes`={n_classes}); sample "
-            f"{wrong[0]} has label {values[wrong[0]]} ({len(wrong):,} such samples in all)."
+            f"{wrong[0]} has label {values[wrong[0]]} ({count(len(wrong), 'such sample')} in all)."
         )
     values.flags.writeable = False
     return values
@@ -89,6 +90,29 @@ def _fingerprint(labels: NDArray[np.int64], ids: tuple[str, ...] | None) -> str:
         encoded = name.encode()
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
     return digest.hexdigest()
+
+
+def difference(ours: SampleSet, theirs: SampleSet) -> str:
+    """In what `ours` is not `theirs`: the number of samples, or the first one that differs."""
+    if len(ours) != len(theirs):
+        return f"it has {count(len(ours), 'sample')}, not {len(theirs):,}"
+    if not np.array_equal(ours.labels, theirs.labels):
+        return difference_of_labels(ours.labels, theirs.labels)
+    if ours.ids is None or theirs.ids is None:
+        return f"its samples have {'no ids' if ours.ids is None else 'ids, and the others none'}"
+    pairs = enumerate(zip(ours.ids, theirs.ids))
+    first, (one, other) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+    return f"sample {first} has the id {one!r}, not {other!r}"
+
+
+def difference_of_labels(ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> str:
+    """The first sample of two equally long lists whose label differs, and how many do."""
+    differs = np.flatnonzero(ours != theirs)
+    first = differs[0]
+    return (
+        f"sample {first} has label {ours[first]}, not {theirs[first]} ({len(differs):,} of "
+        f"{len(ours):,} differ)"
+    )
 
 
 def write_sample_set(path: Path, sample_set: SampleSet) -> None:

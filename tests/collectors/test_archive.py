@@ -255,3 +255,35 @@ def test_plain_value__reads_what_people_write():
     assert [plain_value(word) for word in words] == [
         True, False, 3, 0.1, 1e-3, "sgd", "0x10", "",
     ]  # fmt: skip
+
+
+def test_import__names_the_first_sample_in_another_order(tmp_path, probs, labels):
+    file = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
+    import_arrays(file, tmp_path / "e")
+    other = labels.copy()
+    other[4] = (other[4] + 1) % C
+    file = write(tmp_path / "b.npz", {"predictions": probs, "labels": other})
+    with pytest.raises(InputError, match=rf"sample 4 has label .* \(1 of {N} differ\)"):
+        import_arrays(file, tmp_path / "e")
+
+
+def test_import__other_classes_are_no_matter_of_order(tmp_path, probs, labels):
+    import_arrays(
+        write(tmp_path / "a.npz", {"predictions": probs, "labels": labels}), tmp_path / "e"
+    )
+    arrays = {"predictions": np.full((1, N, 9), 1 / 9), "labels": np.arange(N) % 9}
+    with pytest.raises(InputError, match=f"12 samples × 9 classes .* has 12 × {C}"):
+        import_arrays(write(tmp_path / "b.npz", arrays), tmp_path / "e")
+
+
+@pytest.mark.parametrize("name", ["junk.npz", "junk.npy", "objects.npy"])
+def test_import__of_junk_gives_no_advice_to_run_pickles(tmp_path, name):
+    file = tmp_path / name
+    if name == "objects.npy":
+        np.save(file, np.array([{}, None]), allow_pickle=True)
+    else:
+        file.write_bytes(b"this was never an archive")
+    with pytest.raises(InputError) as error:
+        import_arrays(file, tmp_path / "e")
+    assert name in str(error.value)
+    assert "pickle" not in str(error.value)

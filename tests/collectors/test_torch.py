@@ -368,7 +368,7 @@ def test_step__nan_names_run_and_step_and_keeps_the_run_so_far(tmp_path):
         rec.step(model, step=0, epoch=0)
         nn.init.constant_(model[-1].weight, float("nan"))
         with pytest.raises(
-            InputError, match=r"Run 'a' has NaN .* at step 7.* 1 checkpoints .* stay"
+            InputError, match=r"Run 'a' has NaN .* at step 7.* diverged.*1 checkpoint\) stays"
         ):
             rec.step(model, step=7, epoch=1)
     assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0]
@@ -422,3 +422,44 @@ def test_collectors__folder_itself_on_the_path_is_explained(name):
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode != 0
     assert "put the folder above it there" in " ".join(shown.stderr.split())
+
+
+def test_recorder__names_the_first_sample_whose_label_differs(tmp_path):
+    x, y = data().tensors
+    with recorder(tmp_path / "e") as rec:
+        rec.step(network(), step=0, epoch=0)
+    other = y.clone()
+    other[5] = (other[5] + 1) % C
+    sets = {"train": loader(TensorDataset(x, other))}
+    message = rf"sample 5 has label {int(other[5])}, not {int(y[5])} \(1 of {N} differ\)"
+    with (
+        recorder(tmp_path / "e", "b", sample_sets=sets) as rec,
+        pytest.raises(InputError, match=message),
+    ):
+        rec.step(network(), step=0, epoch=0)
+
+
+def test_recorder__other_classes_are_no_matter_of_order(tmp_path):
+    with recorder(tmp_path / "e") as rec:
+        rec.step(network(), step=0, epoch=0)
+    sets = {"train": loader(TensorDataset(torch.randn(N, D), torch.arange(N) % 7))}
+    with (
+        recorder(tmp_path / "e", "b", sample_sets=sets) as rec,
+        pytest.raises(
+            InputError,
+            match=f"predicts 7 classes in set 'train' at step 0 but the ensemble has {C}",
+        ),
+    ):
+        rec.step(nn.Linear(D, 7), step=0, epoch=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"config": {"optimizer": {"lr": 0.1}}}, r"`config\['optimizer'\]` must be a string"),
+        ({"run": "a/b"}, "`run` must be 1 to 200 letters"),
+    ],
+)
+def test_recorder__refuses_a_bad_config_or_run_before_the_training(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        recorder(tmp_path / "e", **options)

@@ -71,3 +71,30 @@ def test_predictions_without_a_sample_set__say_how_to_name_it(ensemble, probs):
     ):
         writer.append(probs(1)[0], "probs", step=0, epoch=0)
     assert ensemble.runs == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "ids", "message"),
+    [
+        ([0, 1, 1], None, "it has 3 samples, not 4;"),
+        ([0, 2, 1, 2], None, r"sample 1 has label 2, not 1 \(2 of 4 differ\);"),
+        ([0, 1, 2, 2], ["a", "b", "c", "d"], "its samples have ids, and the others none;"),
+    ],
+)
+def test_other_samples__are_told_by_the_first_that_differs(tmp_path, labels, ids, message):
+    inpca.create_ensemble(tmp_path / "e", sample_sets={"train": [0, 1, 2, 2]}, n_classes=3)
+    with pytest.raises(InputError, match=message):
+        inpca.create_ensemble(
+            tmp_path / "e",
+            sample_sets={"train": labels},
+            ids={"train": ids} if ids else None,
+            n_classes=3,
+            exist_ok=True,
+        )
+
+
+def test_one__is_no_plural(ensemble, probs):
+    wrong = probs(1)
+    wrong[0, 3] *= 2
+    with pytest.raises(InputError, match=r"\(1 row in all\)"):
+        ensemble.add_run("x", {"train": wrong, "test": probs(1, 7)})
