@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from inpca.errors import ResourceError
-from inpca.store.files import file_lock, take
+from inpca.store.files import PARTIAL, file_lock, remove, take
 
 Part = tuple[int, int]
 WHOLE: Part = (1, 1)
@@ -91,6 +91,14 @@ def others_at_work(path: Path, part: Part = WHOLE) -> list[Part]:
         else:
             found.append(other)
     return found
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what killed processes left beside the store at `path`; only behind its door."""
+    for leftover in list(path.parent.iterdir()):
+        name = leftover.name
+        if name.startswith(f"{path.name}.") and name.endswith(PARTIAL):
+            remove(leftover)
 
 
 def _refuse_conflicts(path: Path, part: Part) -> None:

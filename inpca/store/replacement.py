@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inpca import durable
-from inpca.store.files import PARTIAL, partial_sibling, remove, sweep
+from inpca.store.files import partial_sibling, remove
 
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -59,12 +59,3 @@ def finish_replacement(path: Path) -> None:
     os.rename(next_of(path), path)
     durable.sync_folder(path.parent)
     remove(old)
-
-
-def tidy(path: Path) -> None:
-    """Finish what a killed process began at `path`, remove what it left; behind its door, alone."""
-    finish_replacement(path)
-    for leftover in list(path.parent.iterdir()):
-        if leftover.name.startswith(f"{path.name}.") and leftover.name.endswith(PARTIAL):
-            remove(leftover)
-    sweep(path)
