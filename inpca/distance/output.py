@@ -18,8 +18,8 @@ from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.progress import Report
 from inpca.store.claim import WHOLE, Part, claimed, door, others_at_work
 from inpca.store.growth import grow_matrix
-from inpca.store.matrix import TiledMatrix, delete_matrix, tidy
-from inpca.store.replacement import next_of
+from inpca.store.matrix import TiledMatrix, delete_matrix
+from inpca.store.replacement import next_of, tidy
 from inpca.tiling import TileGrid
 
 _IDENTITY = "identity"

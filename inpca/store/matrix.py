@@ -18,7 +18,7 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.progress import Report
 from inpca.store import layout, replacement, schema
-from inpca.store.claim import claimed, door, sweep_beside
+from inpca.store.claim import claimed, door
 from inpca.store.files import (
     Damage,
     damaged,
@@ -28,7 +28,6 @@ from inpca.store.files import (
     read_chunk,
     remove,
     removed_on_failure,
-    sweep,
 )
 from inpca.store.group import METADATA, check_members, parse_root, read_group, read_member
 from inpca.store.layout import CorruptChunk, Document
@@ -363,7 +362,7 @@ class TiledMatrix:
         with ExitStack() as held:
             with door(self.path):
                 held.enter_context(claimed(self.path))
-                tidy(self.path)
+                replacement.tidy(self.path)
             yield
 
     def update_attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -378,19 +377,13 @@ class TiledMatrix:
         self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
 
 
-def tidy(path: Path) -> None:
-    """Finish what a killed process began, and remove what it left; behind the door, alone."""
-    replacement.finish_replacement(path)
-    sweep_beside(path)
-    sweep(path)
-
-
 def delete_matrix(path: Path) -> None:
     """Delete the matrix at `path`, never anything that is not a matrix; behind the door, alone."""
     with suppress(DamagedStoreError):  # a damaged matrix is ours as well
         TiledMatrix.open(path)
-    (path / METADATA).unlink()
-    remove(path)
+    old = partial_sibling(path)
+    os.rename(path, old)  # at once: half a matrix is none, and would be in the way
+    remove(old)
 
 
 def _make_way(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:

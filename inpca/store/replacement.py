@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from inpca import durable
-from inpca.store.files import partial_sibling, remove
+from inpca.store.claim import sweep_beside
+from inpca.store.files import partial_sibling, remove, sweep
 
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -59,3 +60,10 @@ def finish_replacement(path: Path) -> None:
     os.rename(next_of(path), path)
     durable.sync_folder(path.parent)
     remove(old)
+
+
+def tidy(path: Path) -> None:
+    """Finish what a killed process began at `path`, remove what it left; behind its door, alone."""
+    finish_replacement(path)
+    sweep_beside(path)
+    sweep(path)
