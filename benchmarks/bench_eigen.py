@@ -2,11 +2,11 @@
 
     python benchmarks/bench_eigen.py [--models 4000 10000] [--components 20] [--limit 3600]
 
-Prints a table: time, peak memory, error of the eigenvalues, and what became of the time-like axes
-(negative eigenvalues), which the reference, LAPACK on all of W, has among the first components.
-Time starts when D is in memory, or its tiles are on disk, in the form that the program takes;
-memory is that of the whole process, Python, libraries and D included. scikit-bio is optional:
-pip install 'inpca[bench]'.
+Prints a table: time, processor time of all threads, peak memory, error of the eigenvalues, and
+what became of the time-like axes (negative eigenvalues) that the reference, LAPACK on all of W,
+has among the first components. Time starts when D is in memory, or its tiles are on disk, in the
+form that the program takes; memory is that of the whole process, Python, libraries and D included.
+scikit-bio is optional: pip install 'inpca[bench]'.
 """
 
 import argparse
@@ -59,17 +59,20 @@ def trainings(n_models: int, seed: int = 0) -> np.ndarray:
     return out.reshape(-1, *shape)[:n_models]
 
 
+Answer = tuple[tuple[float, float], Any, str]
+
+
 # --- the methods: each returns its eigenvalues, and how it got there -------------------------
 
 
-def _lanczos(folder: Path, k: int) -> tuple[float, Any, str]:
+def _lanczos(folder: Path, k: int) -> Answer:
     embedding = inpca.InPCA(n_components=k, solver="lanczos", tol=TOL)
     matrix = inpca.TiledMatrix.open(folder / "d.zarr")
     seconds = clock(lambda: embedding.fit(matrix))
     return seconds, embedding.eigenvalues_, f"{embedding.n_passes_} passes of 128"
 
 
-def _warm(folder: Path, k: int) -> tuple[float, Any, str]:
+def _warm(folder: Path, k: int) -> Answer:
     d = np.load(folder / "d.npy", mmap_mode="r")
     n_old = int(0.98 * len(d)) // N_CHECKPOINTS * N_CHECKPOINTS
     options = {"n_components": k, "solver": "lanczos", "tol": TOL, "metric": "precomputed"}
@@ -82,13 +85,13 @@ def _warm(folder: Path, k: int) -> tuple[float, Any, str]:
     return seconds, embedding.eigenvalues_, f"{embedding.n_passes_} passes of 128"
 
 
-def _dense(folder: Path, k: int) -> tuple[float, Any, str]:
+def _dense(folder: Path, k: int) -> Answer:
     embedding = inpca.InPCA(n_components=k, solver="dense", metric="precomputed", memory="1TB")
     d = np.load(folder / "d.npy")
     return clock(lambda: embedding.fit(d)), embedding.eigenvalues_, ""
 
 
-def _eigsh(folder: Path, k: int) -> tuple[float, Any, str]:
+def _eigsh(folder: Path, k: int) -> Answer:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     d = np.load(folder / "d.npy")
@@ -107,8 +110,8 @@ def _eigsh(folder: Path, k: int) -> tuple[float, Any, str]:
     return seconds, found[0], f"{len(calls)} passes of 1"
 
 
-def _pcoa(method: str) -> Callable[[Path, int], tuple[float, Any, str]]:
-    def run(folder: Path, k: int) -> tuple[float, Any, str]:
+def _pcoa(method: str) -> Callable[[Path, int], Answer]:
+    def run(folder: Path, k: int) -> Answer:
         from skbio import DistanceMatrix
         from skbio.stats.ordination import pcoa
 
@@ -122,7 +125,7 @@ def _pcoa(method: str) -> Callable[[Path, int], tuple[float, Any, str]]:
     return run
 
 
-def _classical(folder: Path, k: int) -> tuple[float, Any, str]:
+def _classical(folder: Path, k: int) -> Answer:
     from sklearn.manifold import ClassicalMDS
 
     estimator = ClassicalMDS(n_components=k, metric="precomputed")
@@ -130,7 +133,7 @@ def _classical(folder: Path, k: int) -> tuple[float, Any, str]:
     return clock(lambda: estimator.fit(d)), estimator.eigenvalues_, ""
 
 
-METHODS: dict[str, Callable[[Path, int], tuple[float, Any, str]]] = {
+METHODS: dict[str, Callable[[Path, int], Answer]] = {
     REFERENCE: _dense,
     "inpca, Lanczos on tiles": _lanczos,
     "inpca, Lanczos, warm start from 98 % of the models": _warm,
@@ -141,11 +144,11 @@ METHODS: dict[str, Callable[[Path, int], tuple[float, Any, str]]] = {
 }
 
 
-def clock(function: Callable[[], object]) -> float:
-    """Seconds that a call takes."""
-    start = time.perf_counter()
+def clock(function: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that a call takes, and seconds of processor time that all its threads take."""
+    wall, processor = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 # --- running and judging ---------------------------------------------------------------------
@@ -205,7 +208,7 @@ def verdict(values: np.ndarray, expected: np.ndarray) -> tuple[str, str]:
 def table(n_models: int, k: int, limit: float, folder: Path) -> list[str]:
     """The lines of the table for one D."""
     lines = [
-        "| method | time | peak memory | worst error / λ₁ | time-like axes | |",
+        "| method | time | processor time | peak memory | worst error / λ₁ | time-like axes | |",
         "|---|---|---|---|---|---|",
     ]
     matrix = inpca.pairwise_distances(
@@ -216,7 +219,7 @@ def table(n_models: int, k: int, limit: float, folder: Path) -> list[str]:
     for name in METHODS:
         found = in_a_process(name, folder, k, limit)
         if isinstance(found, str):
-            lines.append(f"| {name} | {found} | | | | |")
+            lines.append(f"| {name} | {found} | | | | | |")
             continue
         values = np.array(found["values"])
         if expected is None:
@@ -224,9 +227,10 @@ def table(n_models: int, k: int, limit: float, folder: Path) -> list[str]:
         error, axes = verdict(values, expected)
         if expected is values:
             error = "reference" if name == REFERENCE else "reference: LAPACK gave none"
+        times = " | ".join(format_seconds(seconds) for seconds in found["seconds"])
         lines.append(
-            f"| {name} | {format_seconds(found['seconds'])} | {format_bytes(found['peak'])} "
-            f"| {error} | {axes} | {found['note']} |"
+            f"| {name} | {times} | {format_bytes(found['peak'])} | {error} | {axes} "
+            f"| {found['note']} |"
         )
     return lines
 
