@@ -212,8 +212,8 @@ def _check_magic(path: Path) -> None:
         head = file.read(6)
     if not head.startswith((b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")):
         raise InputError(
-            f"{path} cannot be read as {path.suffix}: it does not begin as such a file; save it with "
-            f"numpy.{'savez' if path.suffix == '.npz' else 'save'}."
+            f"{path} cannot be read as {path.suffix}: it does not begin as such a file; save it "
+            f"with numpy.{'savez' if path.suffix == '.npz' else 'save'}."
         )
 
 

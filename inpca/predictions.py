@@ -152,8 +152,8 @@ def _check_row_sums(
         row = total[bad].flat[0]
         raise InputError(
             f"`{name}` has rows that do not sum to 1: {_where(bad, first)} sums to {row:.6g} "
-            f"({count(int(bad.sum()), 'row')} in all); normalise them, or pass the `kind` that they "
-            f"are (now kind={kind!r})."
+            f"({count(int(bad.sum()), 'row')} in all); normalise them, or pass the `kind` that "
+            f"they are (now kind={kind!r})."
         )
 
 

@@ -374,8 +374,8 @@ def _check_same(path: Path, manifest: Mapping[str, Any], sets: Mapping[str, Samp
         if one != theirs[name]:
             stored = read_sample_set(_samples_path(path, name), name, theirs[name])
             raise InputError(
-                f"`sample_sets[{name!r}]` must be the ensemble's: same labels, same ids, same order; "
-                f"{difference(sets[name], stored)}; use those, or make another ensemble."
+                f"`sample_sets[{name!r}]` must be the ensemble's, same labels, same ids, same "
+                f"order; {difference(sets[name], stored)}; use those, or make another ensemble."
             )
 
 
