@@ -1,6 +1,7 @@
 """What every collector shares: open the ensemble, ask the schedule, check, append, close."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -9,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from collectors.schedule import ScheduleArgument, as_schedule
+from collectors.schedule import PaperSchedule, ScheduleArgument, as_schedule
 from inpca import create_ensemble, open_ensemble
 from inpca.errors import InputError
 from inpca.predictions import Kind
@@ -35,7 +36,10 @@ class BaseRecorder:
     config : what distinguishes this run (architecture, optimizer, lr, seed, …); these become
         columns of the models table
     schedule : ``"paper"``, a callable ``(step, epoch) -> bool``, or a list of steps
-    batches_per_epoch, epochs : the length of the training; ``"paper"`` needs both
+    batches_per_epoch, epochs : the length of the training, for ``"paper"``; give both where you
+        can. Without `batches_per_epoch` the steps must say it (``epoch=step / len(loader)``) or
+        are refused; without `epochs` the end of the last epoch is recorded only if the rule wants
+        it anyway, and `close` warns where it did not
     n_classes : needed only where the predictions cannot tell
     resume : go on with a run that was cut off; steps that it has already are not recorded again
     restart : delete a run of this id, then start it again
@@ -76,6 +80,7 @@ class BaseRecorder:
         self._expected_classes = 0  # of the ensemble, once it is there
         self._writer: Any = None
         self._last_step: float = -np.inf
+        self._seen_step = 0
         self._closed = False
         self.n_recorded = 0
         if (self.path / "ensemble.json").is_file():
@@ -83,10 +88,26 @@ class BaseRecorder:
 
     def due(self, step: int, epoch: float) -> bool:
         """Whether the schedule wants this step; steps of a resumed run's past are not wanted."""
+        self._seen_step = step
         return step > self._last_step and bool(self.schedule(step, epoch))
 
     def close(self) -> None:
         """End the run; what was recorded stays. A second call does nothing."""
+        if not self._closed:
+            self._warn_of_end()
+        self._release()
+
+    def _warn_of_end(self) -> None:
+        """Say that the trained network is not among the checkpoints; only a known length tells."""
+        unknown = isinstance(self.schedule, PaperSchedule) and self.schedule.epochs is None
+        if unknown and self._seen_step > self._last_step:
+            warnings.warn(
+                f"Run {self.run!r} ends at step {self._seen_step}, which schedule='paper' did not "
+                "record: it knows the last epoch only from `epochs`; pass it to the recorder.",
+                stacklevel=3,
+            )
+
+    def _release(self) -> None:
         self._closed = True
         if self._writer is not None:
             self._writer.close()
@@ -101,7 +122,10 @@ class BaseRecorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self._release()
 
     def _append(
         self,

@@ -67,8 +67,48 @@ def paper_steps(batches_per_epoch: int, epochs: int) -> list[int]:
     return sorted({0, *early, *ends})
 
 
-def _ends_recorded(epoch: int, epochs: int) -> bool:
-    if epoch == epochs - 1 or 5 <= epoch <= 25:
+@dataclass
+class PaperSchedule:
+    """`paper_steps` while the length of the training, or of an epoch, is not known beforehand.
+
+    Attributes
+    ----------
+    batches_per_epoch : where it is None, it is taken from the first step whose epoch is above 0,
+        as step / epoch; so epochs must be given as fractions (step / batches_per_epoch), and every
+        later step is held against it
+    epochs : where it is None, the end of the last epoch is recorded only if the rule for the
+        other epochs wants it
+    """
+
+    batches_per_epoch: int | None = None
+    epochs: int | None = None
+    _found: int | None = None
+
+    def __call__(self, step: int, epoch: float) -> bool:
+        if step == 0:
+            return True
+        batches = self.batches_per_epoch or self._batches_from(step, epoch)
+        number, batch = divmod(step - 1, batches)
+        if self.epochs is not None and number >= self.epochs:
+            return False
+        early = number < 5 and batch % max(1, batches // 4) == 0
+        return early or (batch == batches - 1 and _ends_recorded(number, self.epochs))
+
+    def _batches_from(self, step: int, epoch: float) -> int:
+        if self._found is None and epoch > 0:
+            self._found = max(1, round(step / epoch))
+        if self._found is None or not abs(epoch * self._found - step) < 0.5:
+            found = "" if self._found is None else f" (it began with {self._found} to an epoch)"
+            raise InputError(
+                "schedule='paper' cannot tell how many batches an epoch has from "
+                f"step={step}, epoch={epoch}{found}; pass batches_per_epoch=len(train_loader) to "
+                "the recorder, or epoch=step / len(train_loader) to every step."
+            )
+        return self._found
+
+
+def _ends_recorded(epoch: int, epochs: int | None) -> bool:
+    if (epochs is not None and epoch == epochs - 1) or 5 <= epoch <= 25:
         return True
     return epoch % 4 == 0 if 25 < epoch <= 65 else epoch > 65 and epoch % 15 == 0
 
@@ -109,23 +149,22 @@ def as_schedule(
     Parameters
     ----------
     schedule : ``"paper"``, a callable ``(step, epoch) -> bool``, or the steps themselves
-    batches_per_epoch, epochs : the length of the training; ``"paper"`` needs both
+    batches_per_epoch, epochs : the length of the training; what ``"paper"`` does without them is
+        said in `PaperSchedule`
 
     Raises
     ------
     InputError
-        If it is none of these, or if ``"paper"`` lacks the length of the training.
+        If it is none of these.
     """
     if callable(schedule):
         return schedule
     if schedule == "paper":
+        for name, value in (("batches_per_epoch", batches_per_epoch), ("epochs", epochs)):
+            if value is not None:
+                _positive(value, name)
         if batches_per_epoch is None or epochs is None:
-            raise InputError(
-                "schedule='paper' needs `batches_per_epoch` and `epochs` to place its checkpoints, "
-                f"not batches_per_epoch={batches_per_epoch}, epochs={epochs}; pass both, for "
-                "example batches_per_epoch=len(train_loader), epochs=200, or use "
-                "schedule=every(100)."
-            )
+            return PaperSchedule(batches_per_epoch, epochs)
         return AtSteps(frozenset(paper_steps(batches_per_epoch, epochs)))
     if isinstance(schedule, str) or not isinstance(schedule, Iterable):
         raise InputError(

@@ -54,9 +54,29 @@ def test_as_schedule__takes_steps_callables_and_the_paper():
     assert [s for s in range(30) if paper(s, 0)] == paper_steps(8, 3)
 
 
-def test_as_schedule__paper_without_the_length_says_what_to_pass():
-    with pytest.raises(InputError, match=r"`batches_per_epoch` and `epochs`.*pass both"):
-        as_schedule("paper", epochs=200)
+@pytest.mark.parametrize("batches", [1, 3, 8, 250])
+@pytest.mark.parametrize("epochs", [1, 6, 40, 83])
+@pytest.mark.parametrize("known", ["batches_per_epoch", "epochs", "neither"])
+def test_paper_without_its_length__records_the_same_steps(batches, epochs, known):
+    length = {"batches_per_epoch": batches, "epochs": epochs}
+    schedule = as_schedule("paper", **{name: length[name] for name in length if name == known})
+    last = batches * epochs
+    recorded = [s for s in range(last + 1) if schedule(s, s / batches)]
+    expected = paper_steps(batches, epochs)
+    assert recorded in ([expected] if known == "epochs" else [expected, expected[:-1]])
+
+
+@pytest.mark.parametrize("numbering", [lambda s: s // 8, lambda s: 1 + s // 8, lambda s: s / 8 + 1])
+def test_paper_without_its_length__refuses_epochs_that_are_no_fractions(numbering):
+    schedule = as_schedule("paper", epochs=200)
+    with pytest.raises(InputError, match=r"batches_per_epoch=len\(train_loader\)"):
+        _ = [schedule(step, numbering(step)) for step in range(20)]
+
+
+@pytest.mark.parametrize("name", ["batches_per_epoch", "epochs"])
+def test_paper__refuses_a_length_of_zero_at_once(name):
+    with pytest.raises(InputError, match=f"`{name}` must be at least 1, not 0"):
+        as_schedule("paper", **{name: 0})
 
 
 @pytest.mark.parametrize("wrong", ["papers", 3])

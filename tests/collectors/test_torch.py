@@ -81,9 +81,33 @@ def test_step__paper_schedule_records_its_steps(tmp_path):
     assert recorded == [0, 1, 3, 5, 7, 8]
 
 
-def test_recorder__paper_schedule_needs_the_length_of_the_training(tmp_path):
-    with pytest.raises(InputError, match="pass both"):
-        recorder(tmp_path / "e", schedule="paper")
+def test_recorder__paper_schedule_alone_learns_the_length_of_an_epoch(tmp_path):
+    rec = Recorder("e", run="a", config={}, sample_sets={"train": loader()}, schedule="paper")
+    assert rec.n_recorded == 0
+    model = network()
+    rec = recorder(tmp_path / "e", schedule="paper")
+    recorded = [s for s in range(9) if rec.step(model, step=s, epoch=s / 8)]
+    assert recorded == [0, 1, 3, 5, 7]
+    with pytest.warns(UserWarning, match="'a' ends at step 8, which schedule='paper' did not"):
+        rec.close()
+    rec.close()
+
+
+def test_recorder__paper_schedule_refuses_steps_that_do_not_tell_the_length(tmp_path):
+    with recorder(tmp_path / "e", schedule="paper", epochs=3) as rec:
+        rec.step(network(), step=0, epoch=0)
+        with pytest.raises(InputError, match=r"pass batches_per_epoch=len\(train_loader\)"):
+            rec.step(network(), step=1, epoch=0)
+
+
+def test_recorder__that_an_error_closes_does_not_warn_of_its_end(tmp_path):
+    def train():
+        with recorder(tmp_path / "e", schedule="paper") as rec:
+            rec.step(network(), step=8, epoch=1)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
 
 
 # -- what a recording leaves untouched --
