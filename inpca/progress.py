@@ -60,4 +60,5 @@ def _bar(title: str) -> Iterator[Report]:
         total = bars.tasks[task].total or 1
         bars.update(task, completed=total, total=total, text="")
     finally:
-        bars.stop()
+        if bars.live.is_started:
+            bars.stop()

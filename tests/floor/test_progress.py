@@ -1,5 +1,7 @@
 """One way to report progress."""
 
+import pytest
+
 from inpca.progress import reporting
 
 
@@ -17,9 +19,24 @@ def test_reporting__calls_what_it_is_given():
 
 
 def test_reporting__draws_its_bar_on_standard_error(capsys):
-    with reporting(True, "distances") as report:
+    with pytest.raises(ZeroDivisionError), reporting(True, "distances") as report:
         report(3, 4, "so many left")
+        raise ZeroDivisionError
     out, err = capsys.readouterr()
     assert out == ""
     assert "distances" in err
     assert "75%" in err
+
+
+def test_reporting__ends_at_the_end(capsys):
+    with reporting(True, "distances") as report:
+        report(3, 4, "so many left")
+    err = capsys.readouterr().err
+    assert "100%" in err
+    assert "so many left" not in err
+
+
+def test_reporting__draws_nothing_before_there_is_something_to_tell(capsys):
+    with pytest.raises(ZeroDivisionError), reporting(True, "distances"):
+        raise ZeroDivisionError
+    assert capsys.readouterr() == ("", "")
