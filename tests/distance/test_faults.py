@@ -293,12 +293,17 @@ def test_distances_refused_any_operation_on_disk__say_which_file_or_try_again(
 # --- SIGKILL at any moment -----------------------------------------------------------------------
 
 JOB = """
-import sys
+import sys, time
 import inpca
+from inpca.distance.sinks import MatrixSink
+real = MatrixSink.write
+def write(*arguments):
+    time.sleep(0.005)  # so that killing in the middle is likely
+    real(*arguments)
+MatrixSink.write = write
+ensemble, pairwise_distances = inpca.open_ensemble(sys.argv[1]), inpca.pairwise_distances
 print("begun", flush=True)
-inpca.pairwise_distances(
-    inpca.open_ensemble(sys.argv[1]), out=sys.argv[2], tile_size=4, executor=1, memory="3MB",
-)
+pairwise_distances(ensemble, out=sys.argv[2], tile_size=4, executor=1)
 """
 
 
@@ -313,7 +318,7 @@ def test_distances__killed_fifty_times_resume_to_the_same_bytes(ensemble, tmp_pa
             [sys.executable, "-c", JOB, ensemble.path, out], stdout=subprocess.PIPE
         ) as job:
             job.stdout.readline()
-            time.sleep(rng.exponential(0.15))
+            time.sleep(rng.exponential(0.4))
             job.send_signal(signal.SIGKILL)
         left.append(len(TiledMatrix.open(out).missing()) if out.exists() else 120)
         if not left[-1]:
