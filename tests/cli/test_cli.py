@@ -267,3 +267,34 @@ def files(folder: Path) -> list[str]:
 
 def test_usage__is_exit_code_2() -> None:
     run("distances", code=2)
+
+
+def test_distances__in_parts_and_extended_are_those_of_one_call(
+    small_ensemble: inpca.Ensemble,
+) -> None:
+    path = small_ensemble.path
+    options = ("--quiet", "--tile-size", 8, "--select")
+    for part in ("2/2", "1/2"):
+        run("distances", path, "--name", "parts", "--part", part, *options, "run != 'run-3'")
+    run("distances", path, "--name", "parts", "--extend", *options, "run == run")
+    run("distances", path, "--name", "whole", *options, "run == run")
+    matrices = [
+        inpca.TiledMatrix.open(small_ensemble.distances_path(name)) for name in ("parts", "whole")
+    ]
+    assert list(matrices[0].models.index) == list(matrices[1].models.index)
+    np.testing.assert_array_equal(*(matrix.to_array() for matrix in matrices))
+
+
+@pytest.mark.parametrize("part", ["17/16", "0/4", "x"])
+def test_distances__refuse_a_part_that_is_none(small_ensemble: inpca.Ensemble, part: str) -> None:
+    assert (
+        "`part` must be i/k" in run("distances", small_ensemble.path, "--part", part, code=3).stderr
+    )
+
+
+def test_distances__refuse_a_scheduler_that_is_none(small_ensemble: inpca.Ensemble) -> None:
+    path = small_ensemble.path
+    said = run("distances", path, "--scheduler", "here", code=3).stderr
+    assert "`--scheduler` must be an address" in said
+    said = run("distances", path, "--scheduler", "tcp://a:1", "--workers", 2, code=3).stderr
+    assert "give one" in said
