@@ -13,8 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.plotting import style
-from inpca.plotting.layers import Look, draw_models, draw_references, read_look
+from inpca.plotting.labels import point_outside, write_names
+from inpca.plotting.layers import LINE_OF, Look, draw_models, draw_references, read_look
 from inpca.plotting.scene import Scene, read_scene
+from inpca.plotting.space import bar_axes, space_axes, trim
 from inpca.plotting.style import EmbeddingLike, Stress, require
 from inpca.plotting.table import reference_name
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 # A reference model that would squeeze all others below this share of an axis is left outside the
 # frame, with an arrow that says where it is.
 _SQUEEZE = 0.4
+# Models whose spread along an axis is below this share of the widest one coincide there: what is
+# left is rounding, and nothing to zoom into.
+_ROUNDING = 1e-6
 # Axes whose spans differ by less than this get the same scale.
 _SAME_SCALE = 2.0
 
@@ -38,7 +43,7 @@ def plot_pairs(
     projected: ArrayLike | None = None,
     projected_models: pd.DataFrame | None = None,
     components: Sequence[int] = (1, 2, 3),
-    log_color: bool = False,
+    log_color: bool | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
     """Draw each pair of the first three coordinates side by side (as in Fig. 3A of the paper).
@@ -55,7 +60,8 @@ def plot_pairs(
     projected_models : their table, k rows
     components : numbers of the coordinates, counted from 1; those beyond what the embedding has
         are left out when `components` is not given
-    log_color : logarithmic colours, for a loss
+    log_color : logarithmic colours; by default for positive numbers that span more than a factor
+        of 50, as losses do
     figure : figure to draw into, made by pyplot if not given
 
     Raises
@@ -70,14 +76,18 @@ def plot_pairs(
     if figure is None:
         figure = require("matplotlib.pyplot").figure(**pairs_paper(len(pairs)))
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
+    insides = []
     for ax, pair in zip(panels, pairs):
         draw_models(ax, scene, pair, look)
-        inside = _frame(ax, scene, pair)
-        draw_references(ax, scene, pair, inside)
+        insides.append(_frame(ax, scene, pair))
+        draw_references(ax, scene, pair, insides[-1])
         ax.set_xlabel(style.axis_label(embedding, pair[0], join="\n"))
         ax.set_ylabel(style.axis_label(embedding, pair[1], join="\n"))
         ax.grid(alpha=0.25)
     _explain(figure, list(panels), look)
+    _root(figure).draw_without_rendering()
+    for ax, pair, inside in zip(panels, pairs, insides):
+        write_names(ax, scene, pair, inside)
     return figure
 
 
@@ -89,33 +99,45 @@ def plot_3d(
     projected: ArrayLike | None = None,
     projected_models: pd.DataFrame | None = None,
     components: Sequence[int] = (1, 2, 3),
-    log_color: bool = False,
+    log_color: bool | None = None,
     view: tuple[float, float] = (22.0, -60.0),
+    figure: "Figure | None" = None,
     ax: "Axes3D | None" = None,
 ) -> "Axes3D":
     """Draw three coordinates in one picture (as in Fig. 2A of the paper).
 
-    `view` is elevation and azimuth in degrees; `ax` must have ``projection="3d"``. For the other
+    `view` is elevation and azimuth in degrees. `figure`, made by pyplot if not given, is filled
+    and cut to the height of what is in it: save it without ``bbox_inches="tight"``, which would
+    add the empty corners of a three-dimensional frame. With `ax`, which must have
+    ``projection="3d"``, the picture is one part of a figure that is left as it is. For the other
     parameters and the errors see `plot_pairs`.
     """
     scene = read_scene(embedding, models, projected, projected_models, at_least=3)
     look = read_look(scene, color, log_color)
     numbers = style.check_components(tuple(components), scene.points.shape[1])
+    fitted = ax is None
     if ax is None:
-        figure = require("matplotlib.pyplot").figure(figsize=(9, 6.4), layout="constrained")
-        ax = figure.add_subplot(projection="3d")
+        ax = space_axes(figure or require("matplotlib.pyplot").figure(figsize=(8, 6)))
     draw_models(ax, scene, numbers, look)
     draw_references(ax, scene, numbers)
+    _widen(ax, scene, numbers)
     for axis, number in zip((ax.xaxis, ax.yaxis, ax.zaxis), numbers):
         axis.set_label_text(style.axis_label(embedding, number, join="\n"))
         axis.labelpad = 14
+        axis.set_major_formatter(_plain_numbers())
     ax.view_init(*view)
     ax.computed_zorder = False  # reference models stay on top, whatever the view
     sides = _box(scene.points[:, [number - 1 for number in numbers]])
     ax.set_box_aspect(sides, zoom=1.0)
+    ticks = require("matplotlib.ticker").MaxNLocator
     for axis, side in zip((ax.xaxis, ax.yaxis, ax.zaxis), sides):
-        axis.set_major_locator(require("matplotlib.ticker").MaxNLocator(3 if side < 0.7 else 6))
-    _explain(ax.figure, [ax], look)
+        axis.set_major_locator(ticks(3 if side < 0.7 else 6, steps=[1, 2, 2.5, 5, 10]))
+    bar = bar_axes(ax) if fitted and look.norm is not None else None
+    _explain(ax.figure, [ax], look, bar)
+    if fitted:
+        trim(ax, bar)
+    _root(ax.figure).draw_without_rendering()
+    write_names(ax, scene, numbers)
     return ax
 
 
@@ -144,15 +166,18 @@ def plot_spectrum(
         figure = require("matplotlib.pyplot").figure(figsize=(7, 4.8), layout="constrained")
         ax = figure.add_subplot()
     rank = np.arange(1, len(values) + 1)
+    some = values != 0
     ax.set(xscale="log", yscale="log")
-    ax.plot(rank, np.abs(values), color="0.75", linewidth=0.8, zorder=1)
+    ax.plot(rank[some], np.abs(values[some]), color="0.75", linewidth=0.8, zorder=1)
     for time_like, name, color, marker in (
         (False, "space-like, +", style.SPACE_LIKE, "o"),
         (True, "time-like, −", style.TIME_LIKE, "D"),
     ):
-        here = (values < 0) == time_like
+        here = some & ((values < 0) == time_like)
         if here.any():
             ax.scatter(rank[here], np.abs(values[here]), c=color, marker=marker, label=name, s=34)
+    if not some.all():
+        ax.plot([], [], " ", label=f"zero, not drawn: {(~some).sum()} of {len(values)}")
     shown = [number for number in ranks if number <= len(values)] or [len(values)]
     _write_stress(ax, embedding, stress, shown)
     ax.set_xlabel("rank of the coordinate, by |eigenvalue|")
@@ -207,47 +232,57 @@ def _components(asked: tuple[int, ...], available: int) -> tuple[int, ...]:
 def _frame(ax: Any, scene: Scene, pair: tuple[int, int]) -> NDArray[np.bool_]:
     """Set the limits, and point to the references that are left out; (n,) who is inside."""
     points = scene.points[:, [number - 1 for number in pair]]
+    widest = float(_span(scene.points).max())
     inside = ~scene.reference
-    everyone = np.ones(len(points), dtype=bool)
-    if inside.any():
-        squeezed = _span(points[inside]) < _SQUEEZE * _span(points)
-        if not squeezed.any():
-            inside = everyone
-    else:
-        inside = everyone
+    if not inside.any() or not _squeezed(points, inside, widest):
+        inside = np.ones(len(points), dtype=bool)
     low, high = points[inside].min(axis=0), points[inside].max(axis=0)
     inside = inside | ((points >= low) & (points <= high)).all(axis=1)
-    middle, half = (low + high) / 2, 0.58 * np.maximum(high - low, 1e-12)
+    middle, half = (low + high) / 2, 0.58 * _drawn_span(high - low, widest)
     if half.max() < _SAME_SCALE * half.min():
         half = np.full(2, half.max())
     limits = np.stack([middle - half, middle + half])
     ax.set(xlim=limits[:, 0], ylim=limits[:, 1], box_aspect=1)
-    for row in np.flatnonzero(~inside):
-        _point_outside(ax, points[row], limits, reference_name(scene.keys[row]))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(require("matplotlib.ticker").MaxNLocator(5))
+        axis.set_major_formatter(_plain_numbers())
+    out = np.flatnonzero(~inside)
+    point_outside(ax, points[out], [reference_name(scene.keys[row]) for row in out], limits)
     return np.asarray(inside)
 
 
-def _point_outside(
-    ax: Any, point: NDArray[np.float64], limits: NDArray[np.float64], name: str
-) -> None:
-    """An arrow at the edge of the frame towards a reference model that is beyond it."""
-    middle, half = limits.mean(axis=0), (limits[1] - limits[0]) / 2
-    way = (point - middle) / half
-    tip = 0.5 + 0.49 * way / np.abs(way).max()
-    tail = 0.5 + 0.40 * way / np.abs(way).max()
-    across = "left" if tail[0] < 0.3 else "right" if tail[0] > 0.7 else "center"
-    ax.annotate(
-        f"{name} is outside,\nat ({point[0]:.2g}, {point[1]:.2g})",
-        tip,
-        xytext=tail,
-        xycoords="axes fraction",
-        textcoords="axes fraction",
-        ha=across,
-        va="center",
-        fontsize=9,
-        arrowprops={"arrowstyle": "-|>", "color": "black"},
-        zorder=7,
-    )
+def _squeezed(points: NDArray[np.float64], own: NDArray[np.bool_], widest: float) -> bool:
+    """Whether references would leave to the `own` models a small part of an axis only."""
+    spread = _span(points[own])
+    return bool(((spread < _SQUEEZE * _span(points)) & (spread > _ROUNDING * widest)).any())
+
+
+def _drawn_span(span: NDArray[np.float64], widest: float) -> NDArray[np.float64]:
+    """Spans of the two axes of a panel; one in which all coincide gets the scale of the other."""
+    coincide = span <= _ROUNDING * widest
+    if not coincide.any():
+        return span
+    return np.full(2, span.max() if not coincide.all() else widest or 1.0)
+
+
+def _widen(ax: Any, scene: Scene, numbers: tuple[int, ...]) -> None:
+    """Limits of those of three axes along which all models coincide, as `_drawn_span` has them."""
+    widest = float(_span(scene.points).max())
+    for number, limit in zip(numbers, (ax.set_xlim, ax.set_ylim, ax.set_zlim)):
+        values = scene.points[:, number - 1]
+        if np.ptp(values) <= _ROUNDING * widest:
+            limit(values.mean() - 0.3 * (widest or 1.0), values.mean() + 0.3 * (widest or 1.0))
+
+
+def _plain_numbers() -> Any:
+    """Numbers on the ticks as they are: no offset and no factor to add in the head."""
+    formatter = require("matplotlib.ticker").ScalarFormatter(useOffset=False)
+    formatter.set_scientific(False)
+    return formatter
+
+
+def _root(figure: Any) -> Any:
+    return figure.get_figure(root=True)
 
 
 def _span(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,31 +295,42 @@ def _box(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.maximum(sides / max(float(sides.max()), 1e-300), 0.45)
 
 
-def _explain(figure: Any, axes: list[Any], look: Look) -> None:
+def _explain(figure: Any, axes: list[Any], look: Look, bar: Any = None) -> None:
     """One legend below the picture, and the colour bar of a numeric column."""
     if look.column is not None and look.column.kind == "number":
         mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
         log = " (log scale)" if type(look.norm).__name__ == "LogNorm" else ""
         # Three-dimensional axes write their last label outside of the box that layouts know of.
         pad = 0.14 if hasattr(axes[0], "get_zlim") else 0.02
-        figure.colorbar(mappable, ax=axes, label=look.column.name + log, shrink=0.75, pad=pad)
-    named: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels()):
-            named.setdefault(label, handle)
+        where = {"ax": axes, "shrink": 0.75, "pad": pad} if bar is None else {"cax": bar}
+        figure.colorbar(mappable, label=look.column.name + log, **where)
+    named = _handles(axes)
     if named:
         title = look.column.name if look.column and look.column.kind == "category" else None
-        root = figure.figure if hasattr(figure, "figure") else figure
+        root = _root(figure)
+        outside = root.get_layout_engine() is not None
         legend = figure.legend(
             list(named.values()),
             list(named),
-            loc="outside lower center" if hasattr(root, "get_layout_engine") else "lower center",
+            loc="outside lower center" if outside else "lower center",
             ncols=_legend_columns(root, len(named)),
             frameon=False,
             title=title,
             markerscale=1.3,
+            handlelength=2.6,
         )
         legend.set_in_layout(True)
+
+
+def _handles(axes: list[Any]) -> dict[str, Any]:
+    """What the legend shows for each name: its points, over its line if it has one."""
+    named: dict[str, Any] = {}
+    for ax in axes:
+        lines = {line.get_label(): line for line in ax.lines}
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            line = lines.get(LINE_OF + label)
+            named.setdefault(label, handle if line is None else (line, handle))
+    return named
 
 
 def _legend_columns(figure: Any, n_entries: int) -> int:

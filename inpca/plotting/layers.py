@@ -15,7 +15,8 @@ from inpca.plotting.scene import Scene, broken_line, line_points
 from inpca.plotting.style import require
 from inpca.plotting.table import Column, reference_name
 
-_REFERENCE_MARKERS = {"@ignorance": "o", "@truth": "*"}
+# Labels of lines begin with an underscore, which keeps them out of legends by themselves.
+LINE_OF = "_line of "
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Look:
     cmap: str = "viridis"
 
 
-def read_look(scene: Scene, color: str | None, log_color: bool) -> Look:
-    """Choose colours for the column `color`.
+def read_look(scene: Scene, color: str | None, log_color: bool | None) -> Look:
+    """Choose colours for the column `color`; None for `log_color` goes by the column's values.
 
     Raises
     ------
@@ -46,9 +47,11 @@ def read_look(scene: Scene, color: str | None, log_color: bool) -> Look:
         return Look(None)
     column = scene.column(color)
     if column.kind == "category":
-        _check_categories(column, log_color)
+        _check_categories(column, bool(log_color))
         return Look(column)
     values = column.values[~column.missing]
+    if log_color is None:
+        log_color = column.suggests_log
     if log_color and (values <= 0).any():
         raise InputError(
             f"`log_color` needs positive values but {int((values <= 0).sum())} of {len(values)} "
@@ -75,8 +78,8 @@ def draw_models(ax: Any, scene: Scene, components: tuple[int, ...], look: Look) 
     points = scene.points[:, [number - 1 for number in components]]
     size = 14.0 if len(points) <= 3000 else 5.0
     if look.column is None:
-        _line(ax, points, broken_line(scene.paths), style.COLORS[0], "-")
-        _dots(ax, points[scene.embedded], style.COLORS[0], "o", size, "models")
+        _line(ax, points, broken_line(scene.paths), style.COLORS[0], "-", "models")
+        _dots(ax, points[scene.embedded], style.COLORS[0], style.SHAPES[0], size, "models")
     elif look.column.kind == "category":
         _draw_categories(ax, scene, points, look.column, size)
     else:
@@ -91,23 +94,23 @@ def _draw_categories(
         _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-")
     for code, name in enumerate((*column.categories, "no value")):
         here = (column.values == code) if code < len(column.categories) else column.missing
-        color, marker, dash = category_look(code, len(column.categories))
+        color, shape, dash = category_look(code, len(column.categories))
         rows = np.flatnonzero(here & scene.embedded)
         if not len(rows):
             continue
         if column.follows_runs:
             own = [path for path in scene.paths if here[path[1][0]]]
-            _line(ax, points, broken_line(own), color, dash)
-        _dots(ax, points[rows], color, marker, size, name)
+            _line(ax, points, broken_line(own), color, dash, name)
+        _dots(ax, points[rows], color, shape, size, name)
 
 
-def category_look(code: int, n_categories: int) -> tuple[str, str, str]:
-    """Colour, marker and line style of a category; grey for "no value"."""
+def category_look(code: int, n_categories: int) -> tuple[str, style.Shape, str]:
+    """Colour, shape and line style of a category; grey for "no value"."""
     if code >= n_categories:
-        return style.NO_VALUE, ".", ":"
+        return style.NO_VALUE, style.NO_VALUE_SHAPE, ":"
     return (
         style.COLORS[code % len(style.COLORS)],
-        style.MARKERS[code % len(style.MARKERS)],
+        style.SHAPES[code % len(style.SHAPES)],
         style.LINE_STYLES[code % len(style.LINE_STYLES)],
     )
 
@@ -119,7 +122,8 @@ def _draw_numbers(
     _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-")
     missing = look.column.missing & scene.embedded
     if missing.any():
-        _dots(ax, points[missing], style.NO_VALUE, "x", size, f"no value ({missing.sum()} models)")
+        name = f"no value ({missing.sum()} models)"
+        _dots(ax, points[missing], style.NO_VALUE, style.NO_VALUE_SHAPE, size, name)
     there = ~look.column.missing & scene.embedded
     values = {"c": look.column.values[there], "cmap": look.cmap, "norm": look.norm}
     ax.scatter(*points[there].T, s=size, linewidths=0, zorder=3, **_flat(ax), **values)
@@ -128,14 +132,25 @@ def _draw_numbers(
 def _draw_projected(ax: Any, scene: Scene, points: NDArray[np.float64], look: Look) -> None:
     if not scene.projected.any():
         return
-    _line(ax, points, broken_line(scene.projected_paths), "black", "--", alpha=0.8)
+    _line(ax, points, broken_line(scene.projected_paths), "black", "--", "", alpha=0.8)
     label = "projected (held out)"
-    looks = {"s": 26, "marker": "D", "edgecolors": "black", "linewidths": 0.8, "zorder": 4}
+    looks = {
+        "s": 26,
+        "marker": style.PROJECTED_SHAPE.marker,
+        "edgecolors": "black",
+        "linewidths": 0.8,
+        "zorder": 4,
+    }
     faces = _faces(look, np.flatnonzero(scene.projected))
     ax.scatter(*points[scene.projected].T, facecolors=faces, **looks, **_flat(ax))
     # The legend shows shape and line alone, not the colour of the first point.
     nowhere: list[list[float]] = [[]] * points.shape[1]
-    handle = {"marker": "D", "markersize": 5, "markerfacecolor": "white", "linestyle": "--"}
+    handle = {
+        "marker": style.PROJECTED_SHAPE.marker,
+        "markersize": 5,
+        "markerfacecolor": "white",
+        "linestyle": "--",
+    }
     ax.plot(*nowhere, color="black", linewidth=0.8, label=label, **handle)
 
 
@@ -158,7 +173,7 @@ def _faces(look: Look, rows: NDArray[np.intp]) -> list[Any]:
 def draw_references(
     ax: Any, scene: Scene, components: tuple[int, ...], inside: NDArray[np.bool_] | None = None
 ) -> None:
-    """Draw ignorance, truth and other reference models as black symbols with their names.
+    """Draw ignorance, truth and other reference models as black symbols; `labels` names them.
 
     `inside` (n,): which of them are within the frame; all by default.
     """
@@ -167,36 +182,18 @@ def draw_references(
         if inside is not None and not inside[row]:
             continue
         key = scene.keys[row]
-        name = reference_name(key)
-        star = _REFERENCE_MARKERS.get(key, "s") == "*"
+        shape = style.REFERENCE_SHAPES.get(key, style.OTHER_REFERENCE)
         ax.scatter(
             *points[row][:, None],
-            s=190 if star else 75,
-            marker=_REFERENCE_MARKERS.get(key, "s"),
-            facecolors="black" if star else "white",
-            edgecolors="white" if star else "black",
-            linewidths=0.8 if star else 2,
+            s=75,
+            marker=shape.marker,
+            facecolors="black" if shape.filled else "white",
+            edgecolors="white" if shape.filled else "black",
+            linewidths=0.8 if shape.filled else 2,
             zorder=6,
-            label=name,
+            label=reference_name(key),
             **_flat(ax),
         )
-        _name(ax, points[row], name)
-
-
-def _name(ax: Any, point: NDArray[np.float64], name: str) -> None:
-    """Write the name of a reference model beside it, towards the middle of a flat picture."""
-    halo = [require("matplotlib.patheffects").withStroke(linewidth=3, foreground="white")]
-    looks = {"fontsize": 10, "fontweight": "bold", "path_effects": halo, "zorder": 7}
-    if len(point) == 3:
-        ax.text(*point, f"  {name}", **looks)
-        return
-    low, high = ax.get_xlim()
-    right = point[0] > (low + high) / 2
-    # Truth above and the others below their symbols: the two may lie on top of each other.
-    below = not name.startswith("truth")
-    looks |= {"ha": "right" if right else "left", "va": "top" if below else "bottom"}
-    shift = (-6 if right else 6, -9 if below else 9)
-    ax.annotate(name, point, xytext=shift, textcoords="offset points", **looks)
 
 
 def _line(
@@ -205,19 +202,23 @@ def _line(
     rows: NDArray[np.intp],
     color: str,
     dash: str,
+    name: str = "",
     alpha: float = 0.45,
 ) -> None:
     if len(rows):
         xyz = line_points(points, rows).T
-        ax.plot(*xyz, color=color, linestyle=dash, linewidth=0.8, alpha=alpha, zorder=2)
+        looks = {"color": color, "linestyle": dash, "linewidth": 0.8, "alpha": alpha}
+        ax.plot(*xyz, label=LINE_OF + name, zorder=2, **looks)
 
 
 def _dots(
-    ax: Any, points: NDArray[np.float64], color: str, marker: str, size: float, label: str
+    ax: Any, points: NDArray[np.float64], color: str, shape: style.Shape, size: float, label: str
 ) -> None:
-    looks = {"s": size, "marker": marker, "label": label, "alpha": 0.85, "zorder": 3}
-    width = 0.9 if marker == "x" else 0
-    ax.scatter(*points.T, color=color, linewidths=width, **looks, **_flat(ax))
+    looks = {"s": size, "marker": shape.marker, "label": label, "alpha": 0.85, "zorder": 3}
+    looks |= {"facecolors": color if shape.filled else "none", "edgecolors": color}
+    # An open shape of the same size would look smaller.
+    looks |= {"linewidths": 0} if shape.filled else {"linewidths": 0.9, "s": 1.15 * size}
+    ax.scatter(*points.T, **looks, **_flat(ax))
 
 
 def _flat(ax: Any) -> dict[str, bool]:

@@ -9,6 +9,8 @@
   const size = data.n_rows > 2500 ? 2.6 : 3.6;
   const uiFont = { family: "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif" };
   const hoverCache = new Map();
+  // Below this width the legend goes below the picture and the colour bar above it.
+  const NARROW = 700;
 
   function hasWebGL() {
     const canvas = document.createElement("canvas");
@@ -92,7 +94,8 @@
     symbol, color, size: size * (grow || 1) * (now.axes.length === 2 ? 2 : 1), opacity: 0.9, line: { width: 0 },
   });
 
-  const line = (color, dash, width) => ({ color, dash: dash || "solid", width: width || 1.5 });
+  // Solid everywhere: WebGL breaks dashes into stray pieces where a line turns.
+  const line = (color, width) => ({ color, width: width || 1.5 });
 
   // Lighter, not transparent: WebGL shows transparent lines in the wrong colour.
   function pale(hex) {
@@ -125,18 +128,16 @@
       const mine = (row) => !column || column.values[row] === code;
       const joined = now.lines && (!column || column.follows_runs);
       const color = code < 0 ? look.no_value : look.colors[code % look.colors.length];
-      const symbol = code < 0 ? "circle-open" : look.symbols[code % look.symbols.length];
+      const symbol = code < 0 ? look.no_value_symbol : look.symbols[code % look.symbols.length];
       const name = code < 0 ? "no value" : plain(names[code]);
       for (const [lines, projected] of [[data.lines, false], [data.projected_lines, true]]) {
         const rows = keep(lines, mine);
         if (!rows.some((row) => row >= 0)) continue;
-        const dash = projected ? "dash" : look.dashes[Math.max(code, 0) % look.dashes.length];
         traces.push(trace(now, rows, {
           mode: joined || (projected && now.lines) ? "lines+markers" : "markers",
           name: projected ? name + ", projected" : name,
-          legendgroup: (projected ? "projected" : "category") + code,
           marker: projected ? projectedMarker(now, color) : marker(now, symbol, color, symbol.endsWith("open") ? 1.25 : 1),
-          line: projected ? line("#222222", "dash", 2.5) : line(pale(color), dash),
+          line: projected ? line("#222222", 2) : line(pale(color)),
         }));
       }
     }
@@ -144,7 +145,7 @@
   }
 
   const projectedMarker = (now, color) =>
-    Object.assign(marker(now, "diamond", color, 1.3), { line: { color: "black", width: 1 }, opacity: 1 });
+    Object.assign(marker(now, look.projected_symbol, color, 1.3), { line: { color: "black", width: 1 }, opacity: 1 });
 
   function numberTraces(now) {
     const column = now.column;
@@ -164,7 +165,7 @@
       if (!lines.length) continue;
       if (now.lines) {
         const made = greyLines(now, lines, "runs");
-        if (projected) made.line = line("#222222", "dash", 2.5);
+        if (projected) made.line = line("#222222", 2);
         traces.push(made);
       }
       const rows = lines.filter((row) => row >= 0 && raw(row) !== null);
@@ -182,7 +183,7 @@
       if (none.length) {
         traces.push(trace(now, none, {
           mode: "markers", name: projected ? "projected, no value" : "no value",
-          marker: marker(now, projected ? "diamond-open" : "circle-open", look.no_value),
+          marker: projected ? projectedMarker(now, look.no_value) : marker(now, look.no_value_symbol, look.no_value),
         }));
       }
     }
@@ -194,6 +195,10 @@
       title: { text: plain(now.column.name) + (now.log ? "<br>(log scale)" : ""), side: "top" },
       thickness: 16, len: 0.55, x: 1.02, xanchor: "left", y: 0, yanchor: "bottom", outlinewidth: 0,
     };
+    if (find("scatter").clientWidth < NARROW) {
+      bar.title.text = bar.title.text.replace("<br>", " ");
+      Object.assign(bar, { orientation: "h", thickness: 12, len: 0.9, x: 0.5, xanchor: "center", y: 1, yanchor: "bottom" });
+    }
     if (!now.log) return bar;
     const ticks = [];
     const steps = range[1] - range[0] > 2 ? [1] : [1, 2, 5];
@@ -209,41 +214,57 @@
   }
 
   function referenceTraces(now) {
-    const flat = now.axes.length === 2;
     return data.references.map((reference) => {
-      const symbol = { "@ignorance": "circle-open", "@truth": "diamond" }[reference.key] || "square-open";
+      const open = reference.symbol.endsWith("open");
       return trace(now, [reference.row], {
-        mode: flat ? "markers+text" : "markers", name: plain(reference.name), text: ["<b>" + plain(reference.name) + "</b>"],
-        textposition: besides(now, reference),
-        cliponaxis: flat ? false : undefined,
-        textfont: { size: 14, color: "black" },
+        mode: "markers", name: plain(reference.name), cliponaxis: now.axes.length === 2 ? false : undefined,
         marker: {
-          symbol, color: "black", size: symbol === "circle-open" ? 11 : 8,
+          symbol: reference.symbol, color: "black", size: open ? 11 : 8,
           line: { color: "black", width: 3 },
         },
       });
     });
   }
 
-  // In space a crowd of models hides what is behind it; an annotation stays in front.
+  const noteLook = (reference) => ({
+    text: "<b>" + plain(reference.name) + "</b>", font: { size: 14, color: "black" }, bgcolor: "rgba(255,255,255,0.75)",
+    arrowhead: 0, arrowwidth: 1.2, arrowcolor: "black", standoff: 5,
+  });
+
+  // In space a crowd of models hides what is behind it; an annotation stays in front, and points
+  // outwards along the first axis, where nobody else is.
   function referenceNotes(now) {
-    return data.references.map((reference) => ({
+    const [low, high] = extent(data.points[now.axes[0]]);
+    const outwards = (reference) => Math.sign(data.points[now.axes[0]][reference.row] - (low + high) / 2) || 1;
+    return data.references.map((reference) => Object.assign(noteLook(reference), {
       x: data.points[now.axes[0]][reference.row],
       y: data.points[now.axes[1]][reference.row],
       z: data.points[now.axes[2]][reference.row],
-      text: "<b>" + plain(reference.name) + "</b>",
-      ax: 0, ay: reference.key === "@truth" ? -38 : 38, font: { size: 14, color: "black" },
-      bgcolor: "rgba(255,255,255,0.75)", arrowhead: 0, arrowwidth: 1.2, arrowcolor: "black", standoff: 5,
+      ax: 38 * outwards(reference), ay: reference.key === "@truth" ? 16 : -20,
     }));
   }
 
-  // Above for truth, below for the others, and in a flat picture towards its middle.
-  function besides(now, reference) {
-    const height = reference.key === "@truth" ? "top" : "bottom";
-    if (now.axes.length === 3) return height + " center"; // not shown there
-    const axis = data.points[now.axes[0]];
-    const middle = (extent(axis)[0] + extent(axis)[1]) / 2;
-    return height + (axis[reference.row] > middle ? " left" : " right");
+  // Where the name of a reference model goes in the flat picture, in pixels from it, near ones first.
+  const PLACES = [[0, 24], [0, -24], [70, 0], [-70, 0], [60, 30], [-60, 30], [60, -30], [-60, -30], [0, 55], [0, -55]];
+
+  // Each name where it covers the fewest models and no other name.
+  function flatNotes(now, width, height) {
+    const [x, y] = now.axes.map((k) => data.points[k]);
+    const across = (0.9 * width) / span(now.axes[0]);
+    const down = (-0.9 * height) / span(now.axes[1]);
+    const taken = [];
+    return data.references.map((reference) => {
+      const at = [x[reference.row] * across, y[reference.row] * down];
+      let [best, least] = [PLACES[0], Infinity];
+      for (const place of PLACES) {
+        const hides = (px, py) => Math.abs(px - at[0] - place[0]) < 58 && Math.abs(py - at[1] - place[1]) < 13;
+        let cost = 1000 * taken.filter(([px, py]) => Math.abs(px - at[0] - place[0]) < 110 && Math.abs(py - at[1] - place[1]) < 24).length;
+        for (let row = 0; row < data.n_rows; row++) cost += hides(x[row] * across, y[row] * down) ? 1 : 0;
+        if (cost < least) [best, least] = [place, cost];
+      }
+      taken.push([at[0] + best[0], at[1] + best[1]]);
+      return Object.assign(noteLook(reference), { x: x[reference.row], y: y[reference.row], ax: best[0], ay: best[1] });
+    });
   }
 
   function runNames(now) {
@@ -263,12 +284,41 @@
     return Math.max(high - low, 1e-300);
   }
 
-  function layout(now) {
+  // In a narrow window the legend is two columns below the picture, and the box grows by it.
+  function legendHeight(traces) {
+    const entries = traces.filter((one) => one.showlegend !== false).length;
+    return 24 * Math.ceil(entries / 2) + 34;
+  }
+
+  // The height follows the width, as what is seen does: nothing is gained by white around it.
+  function resize(now, below) {
+    const box = find("scatter");
+    const narrow = box.clientWidth < NARROW;
+    const numeric = now.column !== null && now.column.kind === "number";
+    const wide = box.clientWidth - (narrow ? 0 : 190);
+    const height = Math.max(320, Math.min((narrow ? 0.8 : 0.74) * wide, 0.82 * window.innerHeight));
+    box.style.height = Math.round(height + (narrow ? below + (numeric ? 70 : 0) : 0)) + "px";
+    return { narrow, wide, height };
+  }
+
+  function layout(now, traces) {
+    const below = legendHeight(traces);
+    const { narrow, wide, height } = resize(now, below);
+    const widest = Math.max(...data.points.map((_, k) => span(k)));
+    // Where all coincide up to rounding there is nothing to zoom into.
+    const around = (k) => {
+      const [low, high] = extent(data.points[k]);
+      const half = (widest > 1e-200 ? widest : 1) / 2;
+      return high - low > 1e-6 * widest ? undefined : [(low + high) / 2 - half, (low + high) / 2 + half];
+    };
     const axis = (k) => ({
-      title: { text: data.axes[k].label, font: { size: 13 } },
+      range: around(k), exponentformat: "none",
+      title: { text: data.axes[k].label, font: { size: narrow ? 11 : 13 } },
       zeroline: false, gridcolor: "#dddddd", linecolor: "#666666", tickfont: { size: 11 },
     });
     const made = {
+      // Plotly looks at the size of its box once only, unless it is told.
+      height: find("scatter").clientHeight,
       font: Object.assign({ size: 13, color: "#1b1b1b" }, uiFont),
       margin: { l: 0, r: 0, t: 30, b: 0 },
       uirevision: now.axes.join(),
@@ -276,33 +326,40 @@
       legend: {
         title: { text: now.column && now.column.kind === "category" ? plain(now.column.name) : "" },
         itemsizing: "constant", x: 1.01, y: 1, maxheight: now.column && now.column.kind === "number" ? 0.4 : 1,
-        groupclick: "togglegroup",
       },
       showlegend: true,
       hovermode: "closest",
     };
-    const box = find("scatter").getBoundingClientRect();
-    const narrow = box.width < 700;
-    if (narrow) Object.assign(made.legend, { orientation: "h", x: 0, y: -0.08, yanchor: "top", maxheight: 0.3 });
+    if (narrow) {
+      Object.assign(made.legend, {
+        orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom",
+        entrywidth: 0.46, entrywidthmode: "fraction", maxheight: 1, font: { size: 12 },
+      });
+      made.legend.title.side = "top";
+      made.margin.b = below;
+      if (now.column && now.column.kind === "number") made.margin.t = 100;
+    }
     if (now.axes.length === 2) {
-      made.margin = { l: 85, r: 20, t: 30, b: 75 };
+      made.margin = { l: 85, r: 20, t: made.margin.t, b: 75 + (narrow ? below : 0) };
       made.xaxis = axis(now.axes[0]);
       made.yaxis = axis(now.axes[1]);
       if (now.equal) made.yaxis.scaleanchor = "x";
+      made.annotations = flatNotes(now, wide - 105, height - 105);
       return made;
     }
     const sides = now.axes.map(span);
     const longest = Math.max(...sides);
     const ratio = sides.map((side) => (now.equal ? Math.max(side / longest, 0.02) : Math.max(side / longest, 0.6)));
     const scale = 1.15 / Math.cbrt(ratio[0] * ratio[1] * ratio[2]);
-    const limit = Math.min(scale, now.equal ? 1.9 : 1.45);
-    const back = Math.max(1, (1.3 * box.height) / (box.width - (narrow ? 0 : 190)));
+    const limit = Math.min(scale, now.equal ? 1.65 : 1.45);
+    // Words keep their size in a narrow window, so the rest has less room.
+    const back = narrow ? 1.22 : 0.88 * Math.max(1, (1.3 * height) / wide);
     made.scene = {
       xaxis: axis(now.axes[0]), yaxis: axis(now.axes[1]), zaxis: axis(now.axes[2]),
       aspectmode: "manual",
       aspectratio: { x: ratio[0] * limit, y: ratio[1] * limit, z: ratio[2] * limit },
       // The picture is as high as its box whatever the width; step back where it is narrow.
-      camera: { eye: { x: 1.1 * back, y: -1.8 * back, z: 0.8 * back }, center: { x: 0, y: 0, z: -0.15 } },
+      camera: { eye: { x: 1.1 * back, y: -1.8 * back, z: 0.8 * back }, center: { x: 0, y: 0, z: narrow ? -0.15 : -0.22 } },
       annotations: referenceNotes(now),
     };
     return made;
@@ -315,6 +372,7 @@
 
   function draw() {
     const now = state();
+    drawnWidth = find("scatter").clientWidth;
     const numeric = now.column !== null && now.column.kind === "number";
     find("log").disabled = !numeric;
     find("log-note").textContent = "";
@@ -329,7 +387,7 @@
       : "";
     const models = numeric ? numberTraces(now) : categoryTraces(now);
     const traces = models.concat(referenceTraces(now), runNames(now));
-    Plotly.react(find("scatter"), traces, layout(now), config);
+    Plotly.react(find("scatter"), traces, layout(now, traces), config);
   }
 
   // --- the spectrum ------------------------------------------------------------------------
@@ -337,6 +395,7 @@
   function drawSpectrum() {
     const traces = [[1, "space-like, +", look.space_like, "circle"], [-1, "time-like, −", look.time_like, "diamond"]]
       .map(([sign, name, color, symbol]) => {
+        // A zero has neither sign nor logarithm.
         const mine = data.spectrum.filter((one) => one.sign === sign);
         return {
           type: "scatter", mode: "markers", name, x: mine.map((one) => one.rank), y: mine.map((one) => Math.abs(one.eigenvalue)),
@@ -389,6 +448,13 @@
     const column = data.columns[find("color").value === "" ? -1 : Number(find("color").value)];
     find("log").checked = Boolean(column && column.suggest_log);
   }
+
+  let waiting = 0;
+  let drawnWidth = 0;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => find("scatter").clientWidth !== drawnWidth && draw(), 150);
+  });
 
   fill();
   draw();

@@ -57,8 +57,10 @@ def interactive_page(
     Raises
     ------
     InputError
-        If tables, coordinates and columns do not fit each other, or the folder does not exist.
+        If tables, coordinates and columns do not fit each other, the folder does not exist, or
+        the path ends in something else than .html.
     """
+    page_path(path)
     scene = read_scene(embedding, models, projected, projected_models)
     picture = picture_data(embedding, scene, color_columns, max_models)
     body = "\n".join([lead(scene), note(picture["note"]), picture_html(embedding, scene)])
@@ -67,9 +69,7 @@ def interactive_page(
 
 def write_page(path: str | os.PathLike[str], title: str, body: str, data: dict[str, Any]) -> Path:
     """Write a page around `body`, which holds the elements of `picture_html`."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(f"`path` is in a folder that does not exist, {target.parent}; make it.")
+    target = page_path(path)
     here = Path(__file__).parent
     read = {name: (here / name).read_text("utf-8") for name in ("page.html", "page.css", "page.js")}
     # "</script>" inside a name would end the script; "<" is the only character that can begin it.
@@ -83,6 +83,19 @@ def write_page(path: str | os.PathLike[str], title: str, body: str, data: dict[s
         script=read["page.js"],
     )
     write_bytes(target, page.encode())
+    return target
+
+
+def page_path(path: str | os.PathLike[str]) -> Path:
+    """Refuse a path that is no place for a page, before anything is computed for it."""
+    target = Path(path)
+    if target.suffix.lower() != ".html":
+        raise InputError(
+            f"`path` must end in .html for a page, not {target.name!r}; use {target.stem}.html, "
+            "or draw pairs, 3d or spectrum."
+        )
+    if not target.parent.is_dir():
+        raise InputError(f"`path` is in a folder that does not exist, {target.parent}; make it.")
     return target
 
 
@@ -106,20 +119,20 @@ def note(text: str) -> str:
 def picture_html(embedding: EmbeddingLike, scene: Scene) -> str:
     """Controls, picture, spectrum and explanation; `page.js` finds them by their ids."""
     template = Template((Path(__file__).parent / "picture.html").read_text("utf-8"))
-    signature = np.asarray(embedding.signature_)
-    shown = min(3, len(signature))
+    values = np.asarray(embedding.eigenvalues_, dtype=np.float64)
+    shown = min(3, len(values))
     return template.substitute(
         stress_table=stress_table(embedding),
         shown=shown,
         root=percent(style.stress_of(embedding, "root")[shown - 1]),
         eq8=percent(style.stress_of(embedding, "eq8")[shown - 1]),
-        time_like=_time_like_words(signature),
+        time_like=_sign_words(values),
         projected=_PROJECTED_WORDS if scene.projected.any() else "",
     )
 
 
 _PROJECTED_WORDS = (
-    "Diamonds with a black edge, joined by dashed lines, are held-out models: they were placed "
+    "Diamonds with a black edge, joined by black lines, are held-out models: they were placed "
     "among the others afterwards and did not move them."
 )
 
@@ -144,12 +157,19 @@ def html_table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]])
     )
 
 
-def _time_like_words(signature: NDArray[Any]) -> str:
-    numbers = [str(k + 1) for k in np.flatnonzero(signature < 0)[:10]]
-    if not numbers:
-        return f"All {len(signature)} kept coordinates are space-like here."
-    more = " …" if (signature < 0).sum() > 10 else ""
-    return f"Time-like here: {', '.join(numbers)}{more} of {len(signature)}."
+def _sign_words(eigenvalues: NDArray[np.float64]) -> str:
+    zero = _listed(eigenvalues == 0)
+    has_none = f" A coordinate of eigenvalue zero has no sign; here: {zero}." if zero else ""
+    time_like = _listed(eigenvalues < 0)
+    if not time_like:
+        return f"None of the {len(eigenvalues)} kept coordinates is time-like here.{has_none}"
+    return f"Time-like here: {time_like} of {len(eigenvalues)}.{has_none}"
+
+
+def _listed(chosen: NDArray[np.bool_]) -> str:
+    """Numbers of the chosen coordinates, the first ten."""
+    numbers = [str(k + 1) for k in np.flatnonzero(chosen)]
+    return ", ".join(numbers[:10]) + (" …" if len(numbers) > 10 else "")
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,8 +16,6 @@ MAX_AXES = 10
 # Names of projected runs are written into the picture up to this many.
 _MAX_LABELS = 12
 _FIRST = ("architecture", "model_name", "optimizer")
-# A positive number that spans more than this factor begins with logarithmic colours.
-_LOG_SPAN = 50.0
 
 
 def picture_data(
@@ -42,7 +40,12 @@ def picture_data(
         "projected_lines": place[later].tolist(),
         "projected_labels": _labels(scene, place),
         "references": [
-            {"row": int(place[row]), "key": keys[row], "name": reference_name(keys[row])}
+            {
+                "row": int(place[row]),
+                "key": keys[row],
+                "name": reference_name(keys[row]),
+                "symbol": style.REFERENCE_SHAPES.get(keys[row], style.OTHER_REFERENCE).symbol,
+            }
             for row in references
         ],
         "columns": [_column_data(column, offered, kept) for column, offered in columns],
@@ -127,15 +130,13 @@ def _labels(scene: Scene, place: NDArray[np.intp]) -> list[dict[str, Any]]:
 def _column_data(column: Column, offered: bool, kept: NDArray[np.intp]) -> dict[str, Any]:
     values = column.values[kept]
     number = column.kind == "number"
-    known = values[~np.isnan(values)] if number else values[:0]
-    wide = bool(len(known) and known.min() > 0 and known.max() > _LOG_SPAN * known.min())
     return {
         "name": column.name,
         "kind": column.kind,
         "values": _rounded(values) if number else values.astype(int).tolist(),
         "categories": list(column.categories),
         "follows_runs": column.follows_runs,
-        "suggest_log": wide,
+        "suggest_log": column.suggests_log,
         "offered": offered,
     }
 
@@ -150,11 +151,11 @@ def _short(value: float) -> float | int:
 
 
 def _axes(embedding: EmbeddingLike, count: int) -> list[dict[str, str]]:
-    signature = np.asarray(embedding.signature_)
+    values = np.asarray(embedding.eigenvalues_)
     return [
         {
             "label": style.axis_label(embedding, number, join="<br>"),
-            "short": f"{number} ({style.character(signature[number - 1])})",
+            "short": f"{number} ({style.character(values[number - 1])})",
         }
         for number in range(1, count + 1)
     ]
@@ -167,7 +168,7 @@ def _spectrum(embedding: EmbeddingLike) -> list[dict[str, Any]]:
         {
             "rank": rank,
             "eigenvalue": float(value),
-            "sign": -1 if value < 0 else 1,
+            "sign": int(np.sign(value)),
             "root": percent(root[rank - 1]),
             "eq8": percent(eq8[rank - 1]),
         }
@@ -178,9 +179,10 @@ def _spectrum(embedding: EmbeddingLike) -> list[dict[str, Any]]:
 def _look() -> dict[str, Any]:
     return {
         "colors": style.COLORS,
-        "symbols": style.SYMBOLS_3D,
-        "dashes": style.DASHES_3D,
+        "symbols": [shape.symbol for shape in style.SHAPES],
         "no_value": style.NO_VALUE,
+        "no_value_symbol": style.NO_VALUE_SHAPE.symbol,
+        "projected_symbol": style.PROJECTED_SHAPE.symbol,
         "space_like": style.SPACE_LIKE,
         "time_like": style.TIME_LIKE,
         "max_categories": style.MAX_CATEGORIES,

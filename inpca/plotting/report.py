@@ -21,6 +21,7 @@ from inpca.plotting.page import (
     interactive_page,
     lead,
     note,
+    page_path,
     picture_html,
     write_page,
 )
@@ -64,6 +65,7 @@ def build_report(
     InputError
         If tables, coordinates and columns do not fit each other, or the folder does not exist.
     """
+    page_path(path)
     scene = read_scene(embedding, models, projected, projected_models)
     data = picture_data(embedding, scene, color_columns, max_models)
     drawn = partial(_figures, embedding, models, projected, projected_models)
@@ -96,13 +98,14 @@ def save_figure(
 
     Parameters
     ----------
-    figure : which picture; "page" writes HTML, the others what the ending of `path` says
+    figure : which picture; "page" writes HTML and needs the ending .html, the others write what
+        the ending of `path` says
     color : column to colour by; chosen by the table if not given
 
     Raises
     ------
     InputError
-        For an unknown `figure`, an ending that matplotlib does not know, a missing column.
+        For an unknown `figure`, an ending that does not fit it, a missing column.
     """
     others: dict[str, Any] = {"projected": projected, "projected_models": projected_models}
     target = Path(path)
@@ -124,7 +127,11 @@ def save_figure(
     drawn = drawings[figure]()
     known = drawn.canvas.get_supported_filetypes()
     if ending not in known:
-        raise InputError(f"`path` must end in one of .{', .'.join(known)}, not {target.name!r}.")
+        page = "; only the figure 'page' is written as .html" if ending == "html" else ""
+        raise InputError(
+            f"`path` must end in one of .{', .'.join(known)} for the figure {figure!r}, not "
+            f"{target.name!r}{page}."
+        )
     if not target.parent.is_dir():
         raise InputError(f"`path` is in a folder that does not exist, {target.parent}; make it.")
     write_bytes(target, _rendered(drawn, ending, dpi))
@@ -153,13 +160,8 @@ def _figures(
     ]
     loss = next((name for name in _LOSSES if name in colorable(scene.table)), None)
     if loss is not None and loss != color:
-        log = _all_positive(scene.column(loss))
-        parts.append(
-            _picture(
-                _pairs(embedding, models, loss, log_color=log, **others),
-                f"The same, coloured by {loss}.",
-            )
-        )
+        drawn = _pairs(embedding, models, loss, **others)
+        parts.append(_picture(drawn, f"The same, coloured by {loss}."))
     if scene.points.shape[1] >= 3:
         drawn = _three(embedding, models, color, **others)
         parts.append(_picture(drawn, f"The first three coordinates{said}."))
@@ -174,9 +176,8 @@ def _pairs(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **
 
 
 def _three(embedding: EmbeddingLike, models: pd.DataFrame, color: str | None, **rest: Any) -> Any:
-    drawn = _figure((9, 6.4))
-    ax = drawn.add_subplot(projection="3d")
-    figures.plot_3d(embedding, models, color, ax=ax, **rest)
+    drawn = _figure((8, 6))
+    figures.plot_3d(embedding, models, color, figure=drawn, **rest)
     return drawn
 
 
@@ -188,13 +189,14 @@ def _spectrum(embedding: EmbeddingLike) -> Any:
 
 def _figure(figsize: tuple[float, float], layout: Any = "constrained") -> Any:
     """A figure that pyplot does not know of, so that nothing has to be closed."""
-    require("mpl_toolkits.mplot3d")  # registers the projection "3d"
     return require("matplotlib.figure").Figure(figsize=figsize, layout=layout)
 
 
 def _rendered(drawn: Any, ending: str, dpi: int) -> bytes:
     buffer = io.BytesIO()
-    drawn.savefig(buffer, format=ending, dpi=dpi, bbox_inches="tight", facecolor="white")
+    # "tight" would count the empty corners of three-dimensional axes, which are cut already.
+    cut = None if any(hasattr(ax, "get_zlim") for ax in drawn.axes) else "tight"
+    drawn.savefig(buffer, format=ending, dpi=dpi, bbox_inches=cut, facecolor="white")
     return buffer.getvalue()
 
 
@@ -214,11 +216,6 @@ def _drawable(scene: Scene, color: str | None) -> str | None:
     return color if len(column.categories) <= style.MAX_CATEGORIES else default_color(scene)
 
 
-def _all_positive(column: Column) -> bool:
-    values = column.values[~column.missing]
-    return bool(len(values) and (values > 0).all())
-
-
 def _color_first(models: pd.DataFrame, color: str | None) -> list[str] | None:
     if color is None:
         return None
@@ -229,14 +226,15 @@ def _color_first(models: pd.DataFrame, color: str | None) -> list[str] | None:
 
 
 def _overview(embedding: EmbeddingLike, scene: Scene, numbers: Mapping[str, object]) -> str:
-    signature = np.asarray(embedding.signature_)
+    values = np.asarray(embedding.eigenvalues_)
     rows = [
         ["models in the embedding", f"{len(scene.points) - int(scene.projected.sum()):,}"],
         ["of which reference models", f"{int(scene.reference.sum()):,}"],
         ["runs", f"{len(scene.paths):,}"],
         ["models projected", f"{int(scene.projected.sum()):,}"],
-        ["coordinates kept", f"{len(signature)}"],
-        ["of which time-like", f"{int((signature < 0).sum())}"],
+        ["coordinates kept", f"{len(values)}"],
+        ["of which time-like", f"{int((values < 0).sum())}"],
+        ["of which zero", f"{int((values == 0).sum())}"],
     ]
     rows += [[str(name), _told(value)] for name, value in numbers.items()]
     return html_table("Overview", ["what", "how many"], rows)

@@ -5,7 +5,7 @@ meaning for a colour-blind reader and in grey.
 """
 
 from importlib import import_module
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,36 @@ Stress = Literal["root", "eq8", "both"]
 # faint on white. The order keeps the first four furthest apart for deuteranopes and protanopes
 # (simulated after Machado et al. 2009: ΔE ≥ 24; green and purple are 18 apart).
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#F0E442")
-MARKERS = ("o", "^", "s", "v", "X", "P", "<", ">")
 LINE_STYLES = ("-", "--", "-.", ":")
-# WebGL draws points as letters of a font; "cross" and "x" were seen to come out as empty boxes
-# where the font lacks them. The full "diamond" is kept for truth and for projected models.
-SYMBOLS_3D = ("circle", "square", "circle-open", "square-open", "diamond-open")
-DASHES_3D = ("solid", "dash", "dot", "dashdot")
-# Colours and symbols are cycled together; this many categories have a look of their own.
-MAX_CATEGORIES = len(COLORS) * len(SYMBOLS_3D)
+
+
+class Shape(NamedTuple):
+    """One shape of points, by its names in matplotlib and in plotly's three dimensions."""
+
+    marker: str
+    symbol: str
+
+    @property
+    def filled(self) -> bool:
+        return not self.symbol.endswith("-open")
+
+
+# The same on paper and on the page. WebGL draws points as letters of a font; "cross" and "x" were
+# seen to come out as empty boxes where the font lacks them, and it has no triangles and stars.
+# The full diamond is kept for truth (black) and for projected models (black edge).
+SHAPES = (
+    Shape("o", "circle"),
+    Shape("s", "square"),
+    Shape("o", "circle-open"),
+    Shape("s", "square-open"),
+    Shape("D", "diamond-open"),
+)
+NO_VALUE_SHAPE = Shape("o", "circle-open")
+PROJECTED_SHAPE = Shape("D", "diamond")
+OTHER_REFERENCE = Shape("s", "square-open")
+REFERENCE_SHAPES = {"@ignorance": Shape("o", "circle-open"), "@truth": Shape("D", "diamond")}
+# Colours and shapes are cycled together; this many categories have a look of their own.
+MAX_CATEGORIES = len(COLORS) * len(SHAPES)
 
 SPACE_LIKE, TIME_LIKE = "#0072B2", "#D55E00"
 NO_VALUE = "#9a9a9a"
@@ -108,9 +130,11 @@ def stress_ranks(n_components: int) -> list[int]:
     return [rank for rank in STRESS_RANKS if rank <= n_components] or [n_components]
 
 
-def character(sign: float) -> str:
-    """ "space-like, +" or "time-like, −"."""
-    return "space-like, +" if sign > 0 else "time-like, −"
+def character(eigenvalue: float) -> str:
+    """ "space-like, +", "time-like, −", or "zero" for a coordinate that has no sign."""
+    if eigenvalue == 0:
+        return "zero"
+    return "space-like, +" if eigenvalue > 0 else "time-like, −"
 
 
 def shares(embedding: EmbeddingLike) -> NDArray[np.float64]:
@@ -119,30 +143,27 @@ def shares(embedding: EmbeddingLike) -> NDArray[np.float64]:
 
 
 def axis_label(embedding: EmbeddingLike, number: int, *, join: str = ", ") -> str:
-    """Words for one axis: number, signature, share of Σλ²; `number` counts from 1."""
-    sign = np.asarray(embedding.signature_)[number - 1]
+    """Words for one axis: number, sign, share of Σλ²; `number` counts from 1."""
+    eigenvalue = np.asarray(embedding.eigenvalues_)[number - 1]
     share = percent(shares(embedding)[number - 1])
-    return f"coordinate {number} ({character(sign)}){join}{share} of Σλ²"
+    return f"coordinate {number} ({character(eigenvalue)}){join}{share} of Σλ²"
 
 
 def percent(share: float) -> str:
-    """A share in percent; "100 %" only if it is.
+    """A share in percent with two decimals, wherever it is written; "100 %" only if it is.
 
-    >>> percent(0.761), percent(0.0123), percent(0.99982), percent(0.99999), percent(1.0)
-    ('76 %', '1.2 %', '99.98 %', 'over 99.99 %', '100 %')
+    >>> percent(0.761), percent(0.00058), percent(0.99999), percent(1.0), percent(0.0)
+    ('76.10 %', '0.06 %', 'over 99.99 %', '100 %', '0 %')
     """
     value = 100 * float(share)
     if value >= 100 - 1e-9:
         return "100 %"
     if value > 99.99:
         return "over 99.99 %"
-    if 0 < value < 0.01:
-        return "under 0.01 %"
-    if value < 1.95:
-        return f"{value:.2g} %"
-    # Never rounded up to the next one: 99.95 is not 100.
-    digits = 0 if value < 98.5 else 1 if value < 99.85 else 2
-    return f"{value:.{digits}f} %"
+    if value < 0.01:
+        # What rounding leaves of nothing is nothing.
+        return "under 0.01 %" if value > 1e-9 else "0 %"
+    return f"{value:.2f} %"
 
 
 def brief_percent(share: float) -> str:

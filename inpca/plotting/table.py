@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from inpca.errors import InputError
 
+# Positive numbers that span more than this factor have logarithmic colours by default.
+_LOG_SPAN = 50.0
 # A number that is fixed within each run and takes few values (a seed, a batch size) is a category.
 _FEW = 8
 
@@ -42,6 +44,14 @@ class Column:
     def missing(self) -> NDArray[np.bool_]:
         """(n_models,) where there is no value."""
         return np.isnan(self.values) if self.kind == "number" else self.values < 0
+
+    @property
+    def suggests_log(self) -> bool:
+        """Whether colours are logarithmic if nobody says: positive numbers of a wide span."""
+        if self.kind != "number" or self.missing.all():
+            return False
+        low, high = np.nanmin(self.values), np.nanmax(self.values)
+        return bool(low > 0 and high > _LOG_SPAN * low)
 
 
 def check_models(models: Any, n_models: int, name: str = "models") -> pd.DataFrame:

@@ -147,6 +147,25 @@ def draw_ensemble() -> Any:
     return make_picture
 
 
+@pytest.fixture
+def coinciding() -> Picture:
+    """Five models at one place, up to rounding, and the references; the third coordinate is 0."""
+    points = np.array([[-0.36, 0.125, 0], [0.71, 0.047, 0], *5 * [[-0.07, -0.034, 0]]])
+    points[2:, :2] += 1e-13 * np.random.default_rng(0).normal(size=(5, 2))
+    values = np.array([0.66, 0.024, 0.0])
+    stress = np.cumsum(values**2) / (values**2).sum()
+    embedding = SimpleNamespace(
+        embedding_=points,
+        eigenvalues_=values,
+        signature_=np.array([1, 1, 1]),
+        explained_stress_=stress,
+        explained_stress_root_=1 - np.sqrt(np.maximum(1 - stress, 0)),
+    )
+    keys = pd.Index(["@ignorance", "@truth", *(f"r{k}/0" for k in range(5))], name="model")
+    models = pd.DataFrame({"run": ["", "", *(f"r{k}" for k in range(5))]}, index=keys)
+    return Picture(embedding, models, points[:0], models[:0])
+
+
 @pytest.fixture(autouse=True)
 def _close_figures() -> Iterator[None]:
     yield

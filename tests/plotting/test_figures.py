@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from inpca.errors import InputError
 from inpca.plotting import style
@@ -89,8 +92,9 @@ def test_categories__have_different_colours_and_different_markers(picture: Any) 
     ax = plot_pairs(picture.embedding, picture.models).axes[0]
     mine = [c for c in dots(ax) if c.get_label() in set(picture.models["architecture"].dropna())]
     assert len(mine) == 4
-    assert len({tuple(c.get_facecolor()[0]) for c in mine}) == 4
-    assert len({c.get_paths()[0].vertices.tobytes() for c in mine}) == 4
+    assert len({tuple(c.get_edgecolor()[0]) for c in mine}) == 4
+    shapes = {(c.get_paths()[0].vertices.tobytes(), len(c.get_facecolor())) for c in mine}
+    assert len(shapes) == 4
 
 
 def test_projected_models__have_a_marker_of_their_own_and_stand_in_the_legend(
@@ -173,6 +177,83 @@ def test_no_colour__needs_no_column(picture: Any) -> None:
     assert "models" in legend_texts(figure)
 
 
+def test_models_that_coincide__are_not_zoomed_into(coinciding: Any) -> None:
+    figure = plot_pairs(coinciding.embedding, coinciding.models, color=None)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        for low, high in (ax.get_xlim(), ax.get_ylim()):
+            assert high - low > 1e-2
+        assert not any(axis.get_offset_text().get_text() for axis in (ax.xaxis, ax.yaxis))
+        assert {text.get_text() for text in ax.texts} == {"ignorance P₀", "truth P*"}
+        assert not boxes_overlap(figure, list(ax.texts))
+
+
+def test_zero_coordinate__has_no_sign(coinciding: Any) -> None:
+    assert style.axis_label(coinciding.embedding, 3) == "coordinate 3 (zero), 0 % of Σλ²"
+    ax = plot_spectrum(coinciding.embedding)
+    assert "zero, not drawn: 1 of 3" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sum(len(c.get_offsets()) for c in dots(ax)) == 2
+
+
+def test_models_that_all_coincide__can_be_drawn(coinciding: Any) -> None:
+    same = _reordered(coinciding.embedding, np.arange(7))
+    same.embedding_[:] = 0.25
+    figure = plot_pairs(same, coinciding.models, color=None)
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.25 < high
+
+
+def test_references_outside_on_one_side__are_written_below_each_other(picture: Any) -> None:
+    far = _reordered(picture.embedding, np.arange(len(picture.models)))
+    for key in ("@ignorance", "@truth"):
+        far.embedding_[picture.models.index.get_loc(key), :2] = 40.0, 0.0
+    figure = plot_pairs(far, picture.models)
+    ax = figure.axes[0]
+    assert sum("is outside" in text.get_text() for text in ax.texts) == 2
+    figure.draw_without_rendering()
+    words = [Text.get_window_extent(text) for text in ax.texts]
+    assert not words[0].overlaps(words[1])
+
+
+def test_reference_names__are_close_to_their_symbols(picture: Any) -> None:
+    figure = plot_pairs(picture.embedding, picture.models)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        for text in ax.texts:
+            box = Text.get_window_extent(text)
+            x, y = ax.transData.transform(text.xy)
+            gap = np.hypot(max(box.x0 - x, x - box.x1, 0), max(box.y0 - y, y - box.y1, 0))
+            assert gap * 72 / figure.dpi <= 72
+            assert not box.contains(x, y)
+
+
+def test_legend__shows_the_line_with_the_points(picture: Any) -> None:
+    figure = plot_pairs(picture.embedding, picture.models)
+    handles = figure.axes[0].get_legend_handles_labels()[0]
+    lines = [line for line in figure.legends[0].get_lines() if line.get_linestyle() != "None"]
+    assert len(lines) == 4
+    assert len({line.get_linestyle() for line in lines}) == 4
+    assert len(handles) == 6
+
+
+def test_shapes__are_the_same_on_paper_and_on_the_page() -> None:
+    shapes = (*style.SHAPES, *style.REFERENCE_SHAPES.values(), style.PROJECTED_SHAPE)
+    named = {"circle": "o", "square": "s", "diamond": "D"}
+    for shape in shapes:
+        assert named[shape.symbol.removesuffix("-open")] == shape.marker
+    assert len(set(style.SHAPES)) == len(style.SHAPES)
+
+
+def test_loss__has_logarithmic_colours_unless_told_otherwise(picture: Any) -> None:
+    assert picture.models["train_loss"].max() > 50 * picture.models["train_loss"].min()
+    for log_color, wanted in ((None, True), (True, True), (False, False)):
+        figure = plot_pairs(picture.embedding, picture.models, "train_loss", log_color=log_color)
+        assert ("log scale" in figure.axes[-1].get_ylabel()) == wanted
+    figure = plot_pairs(picture.embedding, picture.models, "train_error")
+    assert figure.axes[-1].get_ylabel() == "train_error"
+
+
 # --- three dimensions ------------------------------------------------------------------------
 
 
@@ -181,6 +262,40 @@ def test_3d__labels_three_axes_and_names_the_references(picture: Any) -> None:
     labels = [axis.get_label_text() for axis in (ax.xaxis, ax.yaxis, ax.zaxis)]
     assert [label[:12] for label in labels] == [f"coordinate {k}" for k in (1, 2, 3)]
     assert {text.get_text().strip() for text in ax.texts} == {"ignorance P₀", "truth P*"}
+
+
+@pytest.mark.parametrize("color", ["architecture", "train_loss"])
+def test_3d__fills_its_paper(picture: Any, color: str) -> None:
+    figure = Figure(figsize=(8, 6))
+    ax = plot_3d(picture.embedding, picture.models, color, figure=figure)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    ink = (np.asarray(canvas.buffer_rgba())[..., :3] < 255).any(axis=-1)
+    for side in (0, 1):
+        inked = np.flatnonzero(ink.any(axis=side))
+        blank = np.diff(np.concatenate([[-1], inked, [ink.shape[1 - side]]]))
+        assert blank.max() < 0.08 * ink.shape[1 - side]
+        assert blank[0] > 3 < blank[-1]  # nothing is cut off
+    words = Bbox.union([axis.get_tightbbox() for axis in (ax.xaxis, ax.yaxis, ax.zaxis)])
+    assert figure.legends[0].get_window_extent().y1 <= words.y0 + 2
+    paper = figure.bbox
+    for text in ax.texts:
+        box = Text.get_window_extent(text)
+        assert paper.x0 <= box.x0 < box.x1 <= paper.x1
+
+
+def test_3d__does_not_zoom_into_rounding(coinciding: Any) -> None:
+    coinciding.embedding.embedding_[:, 2] = 1e-13 * np.arange(7)
+    ax = plot_3d(coinciding.embedding, coinciding.models, color=None)
+    low, high = ax.get_zlim()
+    assert high - low > 1e-2
+
+
+def test_3d__into_axes_leaves_their_figure_alone(picture: Any) -> None:
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    ax = figure.add_subplot(1, 2, 1, projection="3d")
+    assert plot_3d(picture.embedding, picture.models, ax=ax) is ax
+    assert tuple(figure.get_size_inches()) == (10, 5)
 
 
 def test_3d__needs_three_components(draw_ensemble: Any) -> None:

@@ -226,6 +226,33 @@ def test_save_figure__refuses_what_it_cannot_draw(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("write", [interactive_page, build_report])
+def test_page__is_not_written_under_another_ending(
+    picture: Any, tmp_path: Path, write: Any
+) -> None:
+    with pytest.raises(InputError, match=r"`path` must end in .html .* use x.html"):
+        write(tmp_path / "x.png", picture.embedding, picture.models)
+    with pytest.raises(InputError, match=r"`path` must end in .html .* use x.html"):
+        save_figure("page", tmp_path / "x.png", picture.embedding, picture.models)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("figure", ["pairs", "3d", "spectrum"])
+def test_figures__are_not_written_as_pages(picture: Any, tmp_path: Path, figure: str) -> None:
+    with pytest.raises(InputError, match=r"only the figure 'page' is written as .html"):
+        save_figure(figure, tmp_path / "x.html", picture.embedding, picture.models)
+    assert not list(tmp_path.iterdir())
+
+
+def test_page__of_coinciding_models_says_that_a_coordinate_is_zero(
+    coinciding: Any, tmp_path: Path
+) -> None:
+    parts = Parts(interactive_page(tmp_path / "p.html", coinciding.embedding, coinciding.models))
+    assert parts.json["axes"][2]["short"] == "3 (zero)"
+    assert parts.json["spectrum"][2]["sign"] == 0
+    assert "eigenvalue zero has no sign; here: 3." in parts.text
+
+
 # --- in a browser ----------------------------------------------------------------------------
 
 CHOOSE = """
