@@ -257,13 +257,16 @@ def _draw(
 
 
 def _summary(embedding: "InPCA", models: "Ensemble") -> list[str]:
+    from inpca.plotting.style import percent
+
     kept = len(embedding.signature_)
     ranks = [rank for rank in STRESS_RANKS if rank <= kept]
-    signs = " ".join("+" if sign > 0 else "−" for sign in embedding.signature_[:10])
-    n_time_like = int((np.asarray(embedding.signature_) < 0).sum())
+    values = np.asarray(embedding.eigenvalues_)
+    signs = " ".join("0" if value == 0 else "+" if value > 0 else "−" for value in values[:10])
+    n_time_like = int((values < 0).sum())
 
     def row(values: NDArray[np.float64]) -> str:
-        return "  ".join(f"{rank}: {100 * values[rank - 1]:.2f} %" for rank in ranks)
+        return "  ".join(f"{rank}: {percent(values[rank - 1])}" for rank in ranks)
 
     return [
         f"Models embedded                 {len(models.models)} (with ignorance and truth), "
