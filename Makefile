@@ -33,6 +33,7 @@ docs: $(VENV)/.docs ## the documentation, in docs/_build/html
 
 bench: $(VENV)/.test ## the benchmarks, each against something measured in the same run
 	$(BIN)/python benchmarks/bench_distance.py
+	$(BIN)/python benchmarks/bench_eigen.py --models 4000
 
 clean: ## remove what can be made again
 	rm -rf $(VENV) demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache
