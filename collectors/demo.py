@@ -330,7 +330,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--quiet", "-q", help="no progress on standard error")
         ] = False,
     ) -> None:
-        """Train a small ensemble on real digits, embed it, draw it; needs inpca[demo]."""
+        """Train a small ensemble on real digits, embed it, draw it; needs the extra `demo`."""
         lines = run_demo(
             output,
             settings=QUICK if quick else FULL,

@@ -70,7 +70,7 @@ def test_embedding_of_tiles__is_the_same_bytes_for_any_number_of_threads(tmp_pat
 def test_unfinished_tiles__are_refused_with_the_cure(tmp_path: Path) -> None:
     matrix = tiled(tmp_path / "d.zarr", inpca.pairwise_distances(probs(40)))
     matrix.remove_tile((0, 1))
-    with pytest.raises(InputError, match=r"lacks 1 of 6 tiles still to be computed; finish it first"):
+    with pytest.raises(InputError, match=r"lacks 1 of 6 tiles still to be computed"):
         inpca.InPCA().fit(matrix)
 
 

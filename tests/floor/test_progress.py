@@ -19,9 +19,13 @@ def test_reporting__calls_what_it_is_given():
 
 
 def test_reporting__draws_its_bar_on_standard_error(capsys):
-    with pytest.raises(ZeroDivisionError), reporting(True, "distances") as report:
-        report(3, 4, "so many left")
-        raise ZeroDivisionError
+    def work() -> float:
+        with reporting(True, "distances") as report:
+            report(3, 4, "so many left")
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     out, err = capsys.readouterr()
     assert out == ""
     assert "distances" in err
