@@ -22,7 +22,7 @@ from inpca.progress import ProgressArgument, Report, reporting
 from inpca.units import format_bytes
 
 SOLVERS = ("auto", "dense", "lanczos")
-# Up to here LAPACK needs seconds (3 s at 4,000 on 2 cores), and is exact.
+# Up to here LAPACK needs seconds (about 10 s at 4,000 on 2 cores), and is exact.
 DENSE_LIMIT = 4000
 # Passes that every Lanczos solve may need; less memory than that is refused before it starts.
 _FEWEST_PASSES = 6
