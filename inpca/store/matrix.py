@@ -20,6 +20,7 @@ from inpca.progress import Report
 from inpca.store import layout, replacement, schema
 from inpca.store.claim import claimed, door
 from inpca.store.files import (
+    PARTIAL,
     Damage,
     damaged,
     no_store,
@@ -193,7 +194,9 @@ class TiledMatrix:
     def _sizes(self, array: str) -> dict[str, int]:
         """Name and bytes of every chunk of an array with one chunk per tile."""
         with os.scandir(self.path / array) as entries:
-            return {one.name: one.stat().st_size for one in entries if one.name.startswith("c.")}
+            # Not *.partial: another writer may rename it before it can be asked for its size.
+            chunks = [one for one in entries if not one.name.endswith((PARTIAL, METADATA))]
+            return {one.name: one.stat().st_size for one in chunks}
 
     @property
     def complete(self) -> bool:
@@ -369,8 +372,7 @@ class TiledMatrix:
         """Add to `attrs`, durably; only while holding `lock`, if others may write."""
         if "inpca" in attrs:
             raise InputError("`attrs` must not have the key 'inpca', which the store uses itself.")
-        content = (self.path / METADATA).read_bytes()
-        attributes, documents = parse_root(content, self.path)
+        attributes, documents = parse_root((self.path / METADATA).read_bytes(), self.path)
         attributes |= attrs
         root = layout.group_document(attributes, documents)
         durable.write_bytes(self.path / METADATA, layout.to_json(root))

@@ -186,6 +186,16 @@ def test_parts__leave_the_files_of_other_parts_at_work_alone(log_p, tmp_path):
     assert not at_work.exists()
 
 
+def test_missing__does_not_look_at_what_another_part_is_about_to_rename(log_p, tmp_path):
+    """A partial file may be gone between the listing and the question for its size."""
+    matrix = write(log_p, tmp_path / "d.zarr", part=(1, 2))
+    expected = matrix.missing()
+    (matrix.path / "distance" / "c.0.5.77.partial").symlink_to("gone")
+    (matrix.path / "floored" / "c.0.5.77.partial").symlink_to("gone")
+    assert matrix.missing() == expected
+    assert matrix.floored() == TiledMatrix.open(matrix.path).floored()
+
+
 @pytest.mark.parametrize("option", ["restart", "repair"])
 def test_parts__must_not_undo_what_the_others_share(log_p, tmp_path, option):
     with pytest.raises(InputError, match=f"without `part` and with {option}=True"):
