@@ -137,7 +137,8 @@ def _check_matrix(matrix: TiledMatrix, report: Report) -> list[Damage]:
 
 def describe_embedding(embedding: "InPCA") -> pd.DataFrame:
     """One row per kept component: eigenvalue, signature, residual, both explained stresses."""
-    kinds = np.where(np.asarray(embedding.signature_) > 0, "space-like", "time-like")
+    values = np.asarray(embedding.eigenvalues_)
+    kinds = np.select([values > 0, values < 0], ["space-like", "time-like"], "zero")
     return pd.DataFrame(
         {
             "component": np.arange(1, len(kinds) + 1),

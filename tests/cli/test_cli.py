@@ -190,6 +190,14 @@ def test_embed__says_that_it_replaces_an_embedding(embedded: Path) -> None:
     assert "replacing" in run("embed", embedded, "-k", 2, "-q").stderr
 
 
+def test_describe_embedding__gives_a_zero_eigenvalue_no_sign() -> None:
+    from inpca.summary import describe_embedding
+
+    line = np.array([[0.0, 1, 4], [1, 0, 1], [4, 1, 0]])  # three points on a line: rank one
+    embedding = inpca.InPCA(n_components=2, metric="precomputed").fit(line)
+    assert describe_embedding(embedding)["kind"].tolist() == ["space-like", "zero"]
+
+
 def test_export__refuses_to_overwrite(embedded: Path, tmp_path: Path) -> None:
     output = tmp_path / "d.npz"
     output.write_bytes(b"mine")
