@@ -163,7 +163,8 @@ def _sign_words(eigenvalues: NDArray[np.float64]) -> str:
     time_like = _listed(eigenvalues < 0)
     if not time_like:
         return f"None of the {len(eigenvalues)} kept coordinates is time-like here.{has_none}"
-    return f"Time-like here: {time_like} of {len(eigenvalues)}.{has_none}"
+    noun = "coordinate" if (eigenvalues < 0).sum() == 1 else "coordinates"
+    return f"Time-like here: {noun} {time_like}, of {len(eigenvalues)}.{has_none}"
 
 
 def _listed(chosen: NDArray[np.bool_]) -> str:
