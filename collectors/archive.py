@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from collectors.formats import ArchivedRun, complete_names, open_archive, read_labels
 from inpca.errors import InputError
-from inpca.progress import ProgressArgument, reporting
+from inpca.reporting import ProgressArgument, reporting
 
 if TYPE_CHECKING:
     from inpca.store.ensemble import Ensemble

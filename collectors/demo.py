@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from inpca.errors import InputError
-from inpca.progress import ProgressArgument, reporting
+from inpca.reporting import ProgressArgument, reporting
 
 if TYPE_CHECKING:
     from collectors.zoo.training import Training

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.distance.sinks import is_finished
-from inpca.progress import ProgressArgument, Report, reporting
+from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.embedding import check_embedding, read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage

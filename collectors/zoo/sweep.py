@@ -12,7 +12,7 @@ from collectors.zoo.training import Training, train
 from inpca import open_ensemble
 from inpca.errors import InputError
 from inpca.executor import n_cores
-from inpca.progress import ProgressArgument, reporting
+from inpca.reporting import ProgressArgument, reporting
 
 
 def grid(

@@ -19,7 +19,7 @@ from inpca.distance.sinks import MatrixSink
 from inpca.errors import InpcaError, InputError
 from inpca.executor import Executor, SerialExecutor
 from inpca.predictions import PredictionSource
-from inpca.progress import Report
+from inpca.reporting import Report
 from inpca.store.ensemble import open_ensemble
 from inpca.store.matrix import TiledMatrix
 from inpca.tiling import Tile

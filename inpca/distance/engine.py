@@ -16,7 +16,7 @@ from inpca.distance.plan import Block, Plan
 from inpca.executor import Executor
 from inpca.persistence import persistently
 from inpca.predictions import PredictionSource
-from inpca.progress import Report
+from inpca.reporting import Report
 from inpca.tiling import Tile
 from inpca.units import format_seconds
 

@@ -15,7 +15,7 @@ from inpca.distance.planner import default_tile_size
 from inpca.distance.request import Request
 from inpca.distance.sinks import FINISHED, FLOORED
 from inpca.errors import DamagedStoreError, InputError, ResourceError
-from inpca.progress import Report
+from inpca.reporting import Report
 from inpca.store.claim import WHOLE, Part, claimed, door, others_at_work
 from inpca.store.growth import grow_matrix
 from inpca.store.matrix import TiledMatrix, delete_matrix

@@ -22,7 +22,7 @@ from inpca.errors import InputError
 from inpca.executor import connected
 from inpca.persistence import naming_files
 from inpca.predictions import Kind
-from inpca.progress import ProgressArgument, Report, reporting
+from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.claim import WHOLE, Part
 from inpca.store.matrix import TiledMatrix
 

@@ -27,7 +27,7 @@ from inpca.embedding.warm import start_vectors
 from inpca.errors import InputError
 from inpca.executor import get_executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
-from inpca.progress import ProgressArgument
+from inpca.reporting import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix

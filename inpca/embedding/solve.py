@@ -18,7 +18,7 @@ from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rou
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.errors import InputError, ResourceError
 from inpca.predictions import Floats
-from inpca.progress import ProgressArgument, Report, reporting
+from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.units import format_bytes
 
 SOLVERS = ("auto", "dense", "lanczos")

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
-from inpca.progress import Report
+from inpca.reporting import Report
 from inpca.store import layout, replacement, schema
 from inpca.store.claim import claimed, door
 from inpca.store.files import (

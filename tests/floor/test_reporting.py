@@ -2,7 +2,7 @@
 
 import pytest
 
-from inpca.progress import reporting
+from inpca.reporting import reporting
 
 
 def test_reporting__without_progress_is_silent(capsys):

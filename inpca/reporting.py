@@ -1,7 +1,8 @@
 """One way to report progress: a callable ``report(done, total, text)``.
 
 `progress=None` is silent, `progress=True` draws a bar on standard error, anything callable is
-called. Engines open one `reporting(...)` and call `report` as often as they like.
+called. Engines open one `reporting(...)` and call `report` as often as they like. (Not named after
+the argument: a module `inpca.progress` would hide the function of that name, Eq. 4.)
 """
 
 from collections.abc import Callable, Iterator
