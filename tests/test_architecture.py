@@ -21,7 +21,7 @@ ONE_PLACE = {
     "distributed": {"inpca/executor.py"},
     "cupy": {"inpca/backend.py", "inpca/distance/kernels_cupy.py"},
     "torch": {"collectors"},
-    "typer": {"inpca/cli.py", "collectors"},
+    "typer": {"inpca/cli", "collectors"},
     "matplotlib": {"inpca/plotting"},
     "plotly": {"inpca/plotting"},
 }

@@ -1,0 +1,98 @@
+"""Verbs that plan and compute distances."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import inpca
+from inpca.cli.options import (
+    EnsemblePath,
+    Json,
+    Memory,
+    Name,
+    Query,
+    Quiet,
+    References,
+    SampleSet,
+    TileSize,
+    Workers,
+)
+from inpca.cli.services import executor, models, print_record
+
+if TYPE_CHECKING:
+    from inpca.distance.plan import Plan
+
+
+def plan(
+    path: EnsemblePath,
+    sample_set: SampleSet = "train",
+    select: Query = "",
+    references: References = True,
+    memory: Memory = "",
+    tile_size: TileSize = 0,
+    workers: Workers = 0,
+    as_json: Json = False,
+) -> None:
+    """Say what `distances` would take: reads, memory, disk, time. Refuses what does not fit."""
+    from inpca.distance.planner import plan_distances
+
+    predictions = models(path, select, references).predictions(sample_set)
+    plan: Plan = plan_distances(
+        predictions.shape,
+        memory=memory or None,
+        tile_size=tile_size or None,
+        n_workers=workers or None,
+        folder=path,
+        chunk_samples=predictions.chunk_samples,
+    )
+    print_record(plan.as_record(), plan.describe(), as_json)
+
+
+def distances(
+    path: EnsemblePath,
+    sample_set: SampleSet = "train",
+    name: Name = "",
+    select: Query = "",
+    references: References = True,
+    metric: Annotated[str, typer.Option(help="the divergence")] = "bhattacharyya",
+    memory: Memory = "",
+    tile_size: TileSize = 0,
+    workers: Workers = 0,
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", help="a Dask cluster's address, e.g. tcp://host:8786")
+    ] = "",
+    part: Annotated[
+        str, typer.Option("--part", help="compute part i/k, e.g. 3/16; others do the rest")
+    ] = "",
+    extend: Annotated[
+        bool, typer.Option("--extend", help="keep what is there, add the models it lacks")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="throw away what is there")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="verify what is there, recompute what is damaged")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compute the distance matrix of all models, or go on where a former call ended."""
+    ensemble = models(path, select, references)
+    matrix = inpca.pairwise_distances(
+        ensemble,
+        metric=metric,
+        sample_set=sample_set,
+        out=ensemble.distances_path(name or sample_set),
+        memory=memory or None,
+        tile_size=tile_size or None,
+        executor=executor(scheduler, workers),
+        part=part or None,
+        extend=extend,
+        restart=restart,
+        repair=repair,
+        progress=not quiet,
+    )
+    typer.echo(matrix.path)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command()(plan)
+    app.command()(distances)

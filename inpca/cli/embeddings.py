@@ -1,0 +1,97 @@
+"""Verbs that embed models and project new ones."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import inpca
+from inpca.cli.options import EnsemblePath, Json, Memory, Query, Quiet, Workers
+from inpca.cli.services import print_csv, print_table
+from inpca.errors import InputError
+
+
+def embed(
+    path: EnsemblePath,
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="which distances; also the result's name")
+    ] = "train",
+    components: Annotated[int, typer.Option("--components", "-k", help="coordinates to keep")] = 10,
+    select: Query = "",
+    save_as: Annotated[
+        str, typer.Option("--save-as", help="name of the result; default: that of the distances")
+    ] = "",
+    warm_start: Annotated[
+        str, typer.Option("--warm-start", help="a former embedding to start the solver from")
+    ] = "",
+    solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
+    tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
+    memory: Memory = "",
+    workers: Workers = 0,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="throw away the passes of a killed call")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embed the models of a finished distance matrix; print eigenvalues and explained stress.
+
+    Each pass over the distances is kept until the embedding is saved: a killed call goes on.
+    With --select only some of the models, without computing distances again; name that result
+    with --save-as.
+    """
+    from inpca.embedding.checkpoint import KrylovCheckpoint
+    from inpca.summary import describe_embedding
+
+    if select and not save_as:
+        raise InputError("`--select` makes another embedding; name it with `--save-as`.")
+    ensemble = inpca.open_ensemble(path)
+    matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
+    result = ensemble.embeddings_path(save_as or name)
+    former = ensemble.embeddings_path(warm_start) if warm_start else None
+    passes = result.with_suffix(".passes")
+    if restart:
+        KrylovCheckpoint.at(passes, {}).clear()
+    embedding = inpca.InPCA(
+        n_components=components,
+        metric="precomputed",
+        solver=solver,
+        tol=tol,
+        checkpoint=passes,
+        memory=memory or None,
+        executor=workers or None,
+        progress=not quiet,
+    ).fit(matrix, models=select or None, init=former)
+    if result.exists():
+        typer.echo(f"replacing the embedding {result.name}", err=True)
+    embedding.save(result, overwrite=True)
+    print_table(describe_embedding(embedding), as_json)
+
+
+def project(
+    path: EnsemblePath,
+    select: Annotated[str, typer.Option("--select", help="which models to project")],
+    name: Annotated[str, typer.Option("--name", "-n", help="the embedding")] = "train",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="another ensemble that holds the models")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file")] = None,
+    memory: Memory = "",
+    quiet: Quiet = False,
+) -> None:
+    """Coordinates of new models in an embedding that exists, as CSV."""
+    from inpca.summary import coordinates_table
+
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    embedding = inpca.load_embedding(inpca.open_ensemble(path).embeddings_path(name))
+    embedding.set_params(memory=memory or None, progress=not quiet)
+    models = inpca.open_ensemble(source or path).select(select)
+    table = coordinates_table(embedding.transform(models), embedding.signature_, models.models)
+    print_csv(table, output)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command()(embed)
+    app.command()(project)

@@ -1,0 +1,66 @@
+"""Verbs that look at an ensemble and at the machine, or take something out."""
+
+from typing import Annotated
+
+import typer
+
+import inpca
+from inpca.cli.options import EnsemblePath, Json, Output, Quiet
+from inpca.cli.services import print_json, print_record
+
+
+def info(path: EnsemblePath, as_json: Json = False) -> None:
+    """Say what an ensemble holds: sample sets, runs, columns, distances, embeddings."""
+    from inpca.summary import describe_ensemble, ensemble_lines
+
+    record = describe_ensemble(inpca.open_ensemble(path))
+    print_record(record, ensemble_lines(record), as_json)
+
+
+def check(path: EnsemblePath, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Read every byte of an ensemble against its checksums and name what is damaged.
+
+    Exit code 4 if anything is.
+    """
+    from inpca.summary import check_ensemble
+
+    damages = check_ensemble(inpca.open_ensemble(path), progress=not quiet)
+    if as_json:
+        print_json([{"key": damage.key, "reason": damage.reason} for damage in damages])
+    else:
+        for damage in damages:
+            typer.echo(f"{damage.key}: {damage.reason}")
+        typer.echo(f"{len(damages)} damaged" if damages else "no damage found", err=True)
+    if damages:
+        raise typer.Exit(4)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has: cores, memory, disk, BLAS, GPU, versions."""
+    from inpca.backend import machine
+    from inpca.summary import record_lines
+
+    record = machine().to_dict()
+    print_record(record, record_lines(record), as_json)
+
+
+def export(
+    path: EnsemblePath,
+    what: Annotated[str, typer.Argument(help="models, distances or embedding")],
+    output: Output,
+    name: Annotated[
+        str, typer.Option("--name", "-n", help="which distances or embedding")
+    ] = "train",
+) -> None:
+    """Write models, distances or an embedding as CSV, npz or HDF5, by the file's ending."""
+    from inpca.export import export as write
+
+    typer.echo(write(inpca.open_ensemble(path), what, output, name=name))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command()(info)
+    app.command()(check)
+    app.command()(doctor)
+    app.command()(export)
