@@ -149,11 +149,33 @@ def _fingerprint(identity: Mapping[str, str]) -> str:
 def _different(matrix: TiledMatrix, request: Request) -> dict[str, str]:
     """What of the identity is not the same, in words."""
     there = matrix.attrs.get(_IDENTITY, {})
-    return {
+    different = {
         name: f"{name} {there.get(name, '(not recorded)')} instead of {value}"
         for name, value in _identity(request).items()
         if there.get(name) != value
     }
+    if _PREDICTIONS in different:
+        different[_PREDICTIONS] = _other_models(matrix, request)
+    return different
+
+
+def _other_models(matrix: TiledMatrix, request: Request) -> str:
+    """How the models of `matrix` and of the request differ, by number and by name if they have."""
+    counts = f"{matrix.shape[0]:,} models instead of {request.n_rows:,}"
+    if matrix.models is None or request.models is None:
+        same = matrix.shape[0] == request.n_rows
+        return "predictions of other values" if same else counts
+    there, asked = matrix.models.index, request.models.index
+    added, lost = asked.difference(there), there.difference(asked)
+    parts = [
+        f"{len(keys):,} {what}, {keys[0]!r} first"
+        for keys, what in ((added, "added"), (lost, "no longer among them"))
+        if len(keys)
+    ]
+    if not parts:
+        order = "in another order" if not asked.equals(there) else "with other predictions"
+        return f"the same models {order}"
+    return f"{counts}: {', '.join(parts)}"
 
 
 def _refuse(matrix: TiledMatrix, request: Request) -> None:

@@ -235,3 +235,23 @@ def test_extend__of_an_ensemble_whose_run_was_recorded_again_names_the_model(ens
             writer.append({"train": model}, "log_probs", step=step, epoch=step)
     with pytest.raises(InputError, match="model 'd/2' first"):  # 0 and 1 are the same
         pairwise_distances(ensemble, out=out, extend=True)
+
+
+def test_refusal__tells_models_that_were_added_by_name_and_number(tmp_path):
+    labels = np.arange(N_SAMPLES) % N_CLASSES
+    ensemble = inpca.create_ensemble(
+        tmp_path / "e", sample_sets={"train": labels}, n_classes=N_CLASSES
+    )
+    models = np.exp(predictions(6).astype(float))
+    ensemble.add_run("first", {"train": models[:4]})
+    inpca.pairwise_distances(inpca.open_ensemble(tmp_path / "e"), out=tmp_path / "d.zarr")
+    ensemble.add_run("second", {"train": models[4:]})
+    grown = inpca.open_ensemble(tmp_path / "e")
+    with pytest.raises(
+        InputError, match=r"4 models instead of 6: 2 added, 'second/0' first.*extend=True"
+    ):
+        inpca.pairwise_distances(grown, out=tmp_path / "d.zarr")
+    with pytest.raises(InputError, match="the same models in another order"):
+        inpca.pairwise_distances(
+            grown.select(["first/1", "first/0", "first/2", "first/3"]), out=tmp_path / "d.zarr"
+        )
