@@ -24,6 +24,7 @@ from inpca.embedding.stress import explained_stress, explained_stress_root
 from inpca.embedding.tiles import ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
 from inpca.embedding.warm import start_vectors
+from inpca.embedding.weights import Weights, check_rank, read_weights
 from inpca.errors import InputError
 from inpca.executor import get_executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
@@ -75,6 +76,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     explained_stress_ : (n_components,) Eq. 8, cumulative, from the exact ‖W‖_F
     explained_stress_root_ : (n_components,) 1 − √(1 − explained stress): the published figures
     row_means_, grand_mean_, frobenius_norm_ : row means of D and their mean, ‖W‖_F
+    weights_ : (m,) of the models, or None. With weights the eigenvectors are v = u / √w for u of
+        √w W₀ √w, W₀ centred by weighted means; residuals, norm and stress are of that matrix
     models_ : DataFrame of the training models, or None
     solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
         `inpca.embedding.solve.Solution`
@@ -98,6 +101,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     eigenvalues_: Float64
     eigenvectors_: Float64
     signature_: np.ndarray
+    weights_: Float64 | None
     models_: pd.DataFrame | None
 
     def __init__(
@@ -140,6 +144,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         *,
         models: Query | None = None,
         init: "InPCA | str | Path | None" = None,
+        weights: Weights | None = None,
     ) -> "InPCA":
         """Embed the models of `X`.
 
@@ -152,11 +157,15 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             (``"epoch > 3"``, which keeps the reference models) or model keys
         init : a former embedding, fitted or its path, of some of these models; Lanczos starts from
             its eigenvectors and needs fewer passes
+        weights : of the models (scikit-learn's ``sample_weight``; here a sample is an input):
+            (m,), or a column of the models table. Weight 3 counts as three copies would, weight 0
+            is a projection; reference models without a value in the column have weight 0
 
         Raises
         ------
         InputError
-            For a bad `X` (names the entry or model), or n_components not in 1 … m − 1.
+            For a bad `X` (names the entry or model), or n_components not in 1 … m − 1; for
+            weights that are negative or not finite (names the model), or all 0.
         ResourceError
             If the distances or the solver do not fit `memory`; names both numbers.
         """
@@ -165,9 +174,14 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         distances, rows = inputs.distances, inputs.rows
         m = distances.shape[0]
         check_n_components(self.n_components, m)
+        counts = None if weights is None else read_weights(weights, inputs.training.models, m)
+        if counts is not None:
+            check_rank(self.n_components, counts)
         start = None if init is None else self._start(init, inputs, m)
         fingerprint = "" if self.checkpoint is None else fingerprint_of(distances)
-        solution = solve(distances, self.n_components, self._options(), fingerprint, start)
+        if rows is not None and counts is not None:
+            counts = counts[np.argsort(rows)]
+        solution = solve(distances, self.n_components, self._options(), fingerprint, start, counts)
         self.n_features_in_ = inputs.n_features
         self._learn(solution if rows is None else solution.of_rows(rows))
         self._training = inputs.training
@@ -230,7 +244,14 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         return start
 
     def _learn(self, solution: Solution) -> None:
-        for name in (*saved.ARRAYS, "grand_mean_", "frobenius_norm_", "n_passes_", "missed_bound_"):
+        for name in (
+            *saved.ARRAYS,
+            "weights_",
+            "grand_mean_",
+            "frobenius_norm_",
+            "n_passes_",
+            "missed_bound_",
+        ):
             setattr(self, name, getattr(solution, name.rstrip("_")))
         self.solver_ = solution.solver
         self.converged_ = solution.converged
@@ -295,9 +316,10 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         return np.concatenate(parts)
 
     def _project(self, distances: Floats) -> Float64:
-        return project(
-            distances, self.row_means_, self.grand_mean_, self.eigenvalues_, self.eigenvectors_
-        )
+        vectors = self.eigenvectors_
+        if self.weights_ is not None:
+            vectors = vectors * self.weights_[:, None]
+        return project(distances, self.row_means_, self.grand_mean_, self.eigenvalues_, vectors)
 
     @property
     def _n_features_out(self) -> int:

@@ -20,6 +20,8 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     """Arrays and attributes of a fitted `InPCA` that is to be written to `path`."""
     arrays = {name.rstrip("_"): getattr(fitted, name) for name in (*ARRAYS, *_DERIVED)}
     arrays["coordinates"] = fitted.embedding_
+    if fitted.weights_ is not None:
+        arrays["weights"] = fitted.weights_
     attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
     attrs |= {
         "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},
@@ -60,6 +62,7 @@ def restore(
         setattr(fitted, name, np.ascontiguousarray(arrays[name.rstrip("_")]))
     for name in _NUMBERS:
         setattr(fitted, name, attrs[name.rstrip("_")])
+    fitted.weights_ = arrays.get("weights")
     fitted.solver_ = attrs["solver"]
     fitted.converged_ = np.array(attrs["converged"], dtype=bool)
     fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])

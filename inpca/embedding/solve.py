@@ -16,6 +16,8 @@ from inpca.embedding.krylov import PassState
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
+from inpca.embedding.weighted import WeightedOperator, signed_by_counting
+from inpca.embedding.weights import weights_digest
 from inpca.errors import InputError, ResourceError
 from inpca.predictions import Floats
 from inpca.reporting import ProgressArgument, Report, reporting
@@ -28,6 +30,8 @@ DENSE_LIMIT = 4000
 _FEWEST_PASSES = 6
 # Passes that are announced until the residuals of two passes say more.
 _USUAL_PASSES = 6
+
+Operator = CentredOperator | WeightedOperator
 
 
 class ClusterWarning(UserWarning):
@@ -53,16 +57,19 @@ class SolveOptions:
 class Solution:
     """Eigenpairs of W = −½ L D L, what projection needs of D, and how it was reached.
 
+    With weights those of √w W₀ √w, see `WeightedOperator`.
+
     Attributes
     ----------
     eigenvalues, eigenvectors, residuals : (k,), (m, k), (k,). An eigenvalue that is zero to
-        rounding is exactly 0.
-    row_means, grand_mean, frobenius_norm : r, r̄ of D and ‖W‖_F, exact
+        rounding is exactly 0. With weights the vectors are v = u / √w.
+    row_means, grand_mean, frobenius_norm : r, r̄ of D and ‖W‖_F, exact; with weights weighted
     solver : ``"dense"`` or ``"lanczos"``
     n_passes : passes of the solver over D; 0 for the dense solver
     converged : (k,) bool
     clusters : see `LanczosResult`
     missed_bound : see `LanczosResult`; 0 for the dense solver, which misses none
+    weights : (m,) of the models, or None
     """
 
     eigenvalues: Float64
@@ -76,13 +83,19 @@ class Solution:
     converged: np.ndarray
     clusters: tuple[tuple[int, int], ...]
     missed_bound: float
+    weights: Float64 | None = None
 
     def of_rows(self, rows: NDArray[np.intp]) -> "Solution":
         """The same for the models in another order: model i is row ``rows[i]`` of D."""
+        vectors = self.eigenvectors[rows]
+        weights = None if self.weights is None else self.weights[rows]
         return replace(
             self,
-            eigenvectors=fix_signs(self.eigenvectors[rows]),
+            eigenvectors=(
+                fix_signs(vectors) if weights is None else signed_by_counting(vectors, weights)
+            ),
             row_means=self.row_means[rows],
+            weights=weights,
         )
 
 
@@ -92,14 +105,16 @@ def solve(
     options: SolveOptions,
     fingerprint: str = "",
     start: Float64 | None = None,
+    weights: Float64 | None = None,
 ) -> Solution:
-    """The k eigenpairs of largest |λ| of W = −½ L D L.
+    """The k eigenpairs of largest |λ| of W = −½ L D L, or with weights of √w W₀ √w.
 
     Parameters
     ----------
     distances : (m, m) array that `check_distances` accepts, or a `TiledMatrix`
     fingerprint : what D is; only a checkpoint needs it
-    start : see `block_lanczos`; the dense solver needs none
+    start : see `block_lanczos`; the dense solver needs none. With weights vectors v = u / √w
+    weights : (m,) that `read_weights` accepts, in the order of the rows of D
 
     Raises
     ------
@@ -116,10 +131,21 @@ def solve(
     budget = memory_budget(options.memory)
     with reporting(options.progress, "embedding") as report:
         narrator = _Narrator(report)
-        operator = CentredOperator(distances, options.executor, narrator.tile)
+        operator: Operator
+        if weights is None:
+            operator = CentredOperator(distances, options.executor, narrator.tile)
+        else:
+            operator = WeightedOperator(distances, weights, options.executor, narrator.tile)
+            fingerprint = f"{fingerprint} weights {weights_digest(weights)}"
+            start = None if start is None else start * np.sqrt(weights)[:, None]
         if _choose_solver(operator.n_models, k, options, budget) == "dense":
-            return _solve_dense(operator, k, narrator)
-        return _solve_lanczos(operator, k, options, budget, narrator, fingerprint, start)
+            solution = _solve_dense(operator, k, narrator)
+        else:
+            solution = _solve_lanczos(operator, k, options, budget, narrator, fingerprint, start)
+        if isinstance(operator, CentredOperator):
+            return solution
+        vectors = operator.per_model(solution.eigenvalues, solution.eigenvectors)
+        return replace(solution, eigenvectors=vectors, weights=weights)
 
 
 class _Narrator:
@@ -174,7 +200,7 @@ def _choose_solver(m: int, k: int, options: SolveOptions, budget: int) -> str:
     return "dense" if worthwhile and needed <= budget else "lanczos"
 
 
-def _solve_dense(operator: CentredOperator, k: int, narrator: _Narrator) -> Solution:
+def _solve_dense(operator: Operator, k: int, narrator: _Narrator) -> Solution:
     narrator.stage(0, 3, "row means")
     _ = operator.row_means
     narrator.stage(1, 3, "centring")
@@ -191,7 +217,7 @@ def _solve_dense(operator: CentredOperator, k: int, narrator: _Narrator) -> Solu
 
 
 def _solve_lanczos(
-    operator: CentredOperator,
+    operator: Operator,
     k: int,
     options: SolveOptions,
     budget: int,
@@ -234,7 +260,7 @@ def _solve_lanczos(
 
 
 def _passes_that_fit(
-    operator: CentredOperator, k: int, block: int, options: SolveOptions, budget: int
+    operator: Operator, k: int, block: int, options: SolveOptions, budget: int
 ) -> int:
     """Passes whose Krylov blocks fit beside the tiles and the vectors that are always there."""
     m = operator.n_models
@@ -278,7 +304,7 @@ def _warn(result: LanczosResult, limited_by_memory: bool) -> None:
 
 
 def _solution(
-    operator: CentredOperator,
+    operator: Operator,
     values: Float64,
     vectors: Float64,
     residuals: Float64,

@@ -119,6 +119,7 @@ EMBEDDING = _by_name(
         "1 − √(1 − Σ_{k≤d} λ² / ‖W‖_F²), cumulative",
     ),
     Column("row_means", ("model",), "float64", "nat", "row means of D"),
+    Column("weights", ("model",), "float64", "1", "how often each model counts, if not once"),
 )
 
 KEY = "model"  # name of the models table's index

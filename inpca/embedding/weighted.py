@@ -1,0 +1,137 @@
+"""Weighted InPCA: √w W₀ √w as an operator around W, and its eigenvectors per model."""
+
+import math
+from functools import cached_property
+
+import numpy as np
+
+from inpca.embedding.centring import CentredOperator, TileReport
+from inpca.embedding.pairs import Float64
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
+from inpca.predictions import Floats
+from inpca.tiling import Tile
+
+
+class WeightedOperator:
+    """√w W₀ √w as a function ``apply(V)``: the face of `CentredOperator`, for weighted models.
+
+    W₀ = −½ L_w D L_wᵀ with L_w = I − 1 pᵀ and p = w / Σw is W centred by the weighted means.
+    Since L_w L = L_w it is L_w W L_wᵀ, so that D is multiplied by `CentredOperator` alone.
+    Weights that are whole numbers give what as many copies of each model would.
+
+    Parameters
+    ----------
+    distances, executor, report : see `CentredOperator`
+    weights : (m,) at least 0, not all 0
+
+    Notes
+    -----
+    Each pass takes one vector more, p, from which the weighted row means follow: they need no
+    pass of their own, and a pass that is repeated after a kill has the same bytes. ‖√w W₀ √w‖_F
+    is summed in a pass of its own, since its sum over W₀ needs the means. Models of weight 0 need
+    another, if there are any.
+    """
+
+    def __init__(
+        self,
+        distances: Floats | DistanceTiles,
+        weights: Float64,
+        executor: ExecutorArgument = None,
+        report: TileReport | None = None,
+    ) -> None:
+        self._tiles = as_tiles(distances)
+        self._centred = CentredOperator(distances, executor, report)
+        self._executor = executor
+        self._weights = weights
+        self._roots = np.sqrt(weights)
+        self._share = weights / math.fsum(weights)
+        self._image_of_share: Float64 | None = None
+
+    @property
+    def n_models(self) -> int:
+        """m, the rows of W₀."""
+        return self._centred.n_models
+
+    @property
+    def row_means(self) -> Float64:
+        """r_u = Σ_v p_v D_uv, shape (m,)."""
+        if self._image_of_share is None:
+            self._image_of_share = self._centred.apply(self._share[:, None])[:, 0]
+        plain = self._centred.row_means
+        shift = math.fsum(self._share * plain) - self._centred.grand_mean
+        return np.asarray(plain - 2 * self._image_of_share + shift)
+
+    @property
+    def grand_mean(self) -> float:
+        """r̄ = Σ_u p_u r_u."""
+        return math.fsum(self._share * self.row_means)
+
+    @cached_property
+    def frobenius_norm(self) -> float:
+        """‖√w W₀ √w‖_F = ½ √(Σ_uv w_u w_v (D_uv − r_u − r_v + r̄)²), one pass over D."""
+        grid, means, grand_mean = self._tiles.grid, self.row_means, self.grand_mean
+
+        def square(tile: Tile, stored: Floats) -> float:
+            rows, columns = grid.band(tile[0]), grid.band(tile[1])
+            values = np.asarray(stored, dtype=np.float64) - means[rows, None]
+            values -= means[columns] - grand_mean
+            values *= values
+            both = 1 if tile[0] == tile[1] else 2
+            return both * float(self._weights[rows] @ (values @ self._weights[columns]))
+
+        parts = map_tiles(square, self._tiles, self._executor)
+        return math.sqrt(math.fsum(part for _, part in parts)) / 2
+
+    def apply(self, vectors: Float64) -> Float64:
+        """√w W₀ √w V for V of shape (m, b), float64; one pass over D."""
+        product = self._image(vectors)
+        product *= self._roots[:, None]
+        return product
+
+    def per_model(self, eigenvalues: Float64, vectors: Float64) -> Float64:
+        """v = u / √w from eigenvectors u: coordinates are v √|λ|, for every model.
+
+        Σ_u w_u v_u = 0 where λ is not 0, exactly, which is what makes projection blind to what is
+        added to all distances of a model. A model of weight 0 has W₀ (w v) / λ, its projection.
+        """
+        extended = eigenvalues != 0
+        along = self._roots @ vectors / math.fsum(self._weights)
+        vectors = vectors - np.outer(self._roots, np.where(extended, along, 0.0))
+        counts = self._roots > 0
+        found = np.zeros_like(vectors)
+        found[counts] = vectors[counts] / self._roots[counts, None]
+        if not counts.all() and extended.any():
+            image = self._image(vectors[:, extended])[~counts] / eigenvalues[extended]
+            found[np.ix_(~counts, extended)] = image
+        return signed_by_counting(found, self._weights)
+
+    def working_bytes(self, block: int) -> int:
+        """Memory of a pass with `block` vectors, beside the vectors themselves."""
+        return self._centred.working_bytes(block + 1) + 2 * self.n_models * (block + 1) * 8
+
+    def dense(self) -> Float64:
+        """√w W₀ √w itself, shape (m, m) float64, exactly symmetric; for small m."""
+        centred = self._centred.dense()
+        means = centred @ self._share
+        centred -= np.add.outer(means, means)
+        centred += math.fsum(self._share * means)
+        centred *= np.multiply.outer(self._roots, self._roots)
+        return centred
+
+    def _image(self, vectors: Float64) -> Float64:
+        """W₀ √w V."""
+        scaled = self._roots[:, None] * vectors
+        scaled -= np.outer(self._share, scaled.sum(axis=0))
+        image = self._centred.apply(np.column_stack([scaled, self._share]))
+        self._image_of_share = image[:, -1].copy()
+        image = np.ascontiguousarray(image[:, :-1])
+        image -= self._share @ image
+        return image
+
+
+def signed_by_counting(vectors: Float64, weights: Float64) -> Float64:
+    """Each column with the sign that makes its largest entry > 0 among models with a weight."""
+    counting = np.where(weights[:, None] > 0, vectors, 0.0)
+    largest = np.abs(counting).argmax(axis=0)
+    signs = np.sign(counting[largest, np.arange(vectors.shape[1])])
+    return np.asarray(vectors * np.where(signs == 0, 1.0, signs))
