@@ -157,10 +157,10 @@ def parse(
         raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, not {backend!r}.")
     if tile_size is not None and (isinstance(tile_size, bool) or tile_size < 1):
         raise InputError(f"`tile_size` must be at least 1, not {tile_size!r}.")
-    source = _source(X, kind, sample_set, "X")
+    source = source_of(X, kind, sample_set, "X")
     n_rows, n_columns = source.shape[0], None
     if Y is not None:
-        other = _source(Y, kind, sample_set, "Y")
+        other = source_of(Y, kind, sample_set, "Y")
         _check_same_samples(source, other)
         n_columns = other.shape[0]
         source = _Stacked(source, other)
@@ -187,7 +187,8 @@ def _budget(memory: int | float | str | None, executor: Executor) -> int:
     return memory_budget(memory)
 
 
-def _source(models: Models, kind: Kind, sample_set: str, name: str) -> PredictionSource:
+def source_of(models: Models, kind: Kind, sample_set: str, name: str) -> PredictionSource:
+    """What predictions are read from: an array, an ensemble, or a source as it is."""
     if isinstance(models, Ensemble):
         return models.predictions(sample_set)
     if isinstance(models, TiledMatrix):
