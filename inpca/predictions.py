@@ -92,6 +92,16 @@ def to_log_probs(
     return np.asarray(log_p - log_sum, dtype=work.dtype)
 
 
+def from_log_probs(log_p: Floats, kind: Kind) -> Floats:
+    """Log-probabilities as predictions of `kind`; as ``"logits"`` they are what they are."""
+    check_kind(kind)
+    if kind == "probs":
+        return np.asarray(np.exp(log_p))
+    if kind == "sqrt_probs":
+        return np.asarray(np.exp(0.5 * log_p))
+    return log_p
+
+
 def as_floats(values: ArrayLike, name: str) -> Floats:
     """`values` as an array of float16, float32 or float64; integers become float64."""
     array = np.asarray(values)
