@@ -21,6 +21,10 @@ from inpca.units import count
 Labels = NDArray[np.int64]
 
 
+class DivergedError(InputError):
+    """A training whose predictions, or whose loss, are no longer numbers."""
+
+
 class BaseRecorder:
     """One run on its way into an ensemble.
 
@@ -179,7 +183,7 @@ class BaseRecorder:
         bad = (np.isnan(values) | np.isposinf(values)).any(axis=-1)
         if bad.any():
             so_far = count(self.n_recorded, "checkpoint")
-            raise InputError(
+            raise DivergedError(
                 f"Run {self.run!r} has NaN or infinite predictions at step {step}, set {name!r}, "
                 f"sample {int(np.argmax(bad))} ({count(int(bad.sum()), 'sample')} in all): its "
                 f"training diverged. What was recorded so far ({so_far}) stays; stop this run, or "
