@@ -27,10 +27,15 @@ _HOME = {
     "pairwise_distances": "inpca.distance.pairwise",
 }
 
-__all__ = ["__version__", *_HOME]
+# Modules that are public as a whole.
+_MODULES = ("inversion",)
+
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"inpca.{name}")  # which becomes an attribute by being imported
     if name not in _HOME:
         raise AttributeError(f"module 'inpca' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

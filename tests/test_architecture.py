@@ -15,6 +15,8 @@ PACKAGE = ROOT / "inpca"
 ROOMS = ["floor", "store", "distance", "embedding", "geometry", "plotting", "desk"]
 # What stands on no floor and in no room: the desk at the door, after everything.
 DESK = {"cli", "export", "summary"}
+# Public faces of a room, which stand beside the package's own.
+FACES = {"inversion": "geometry"}
 ONE_PLACE = {
     "zarr": {"inpca/store"},
     "dask": {"inpca/executor.py"},
@@ -45,6 +47,8 @@ def room_of(parts: tuple[str, ...]) -> str:
     """The room of a module given as ("inpca", "store", "run")."""
     if len(parts) > 1 and parts[1] in ROOMS:
         return parts[1]
+    if len(parts) > 1 and parts[1] in FACES:
+        return FACES[parts[1]]
     return "desk" if len(parts) > 1 and parts[1] in DESK else "floor"
 
 
@@ -75,7 +79,7 @@ def test_public_names__are_those_listed_and_all_exist() -> None:
     documented = {
         "DamagedStoreError", "Ensemble", "InPCA", "InpcaError", "InputError", "ResourceError",
         "TiledMatrix", "create_ensemble", "explained_pairwise_distances", "load_embedding",
-        "open_ensemble", "pairwise_distances",
+        "open_ensemble", "pairwise_distances", "inversion",
     }  # fmt: skip
     assert set(inpca.__all__) == documented | {"__version__"}
     assert all(getattr(inpca, name) is not None for name in inpca.__all__)

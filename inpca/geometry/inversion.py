@@ -1,0 +1,323 @@
+"""The inversion point: where class manifolds stop to segregate and begin to expand.
+
+Radii fall and then rise, the distance of the centres rises and then falls; the epoch of the
+extremum is the inversion epoch t* (Eq. 11 of Ciceri et al. 2024) and the training error there is
+φ, the fraction of stragglers.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+
+from inpca.errors import InputError
+
+Method = Literal["argmin", "unimodal"]
+Extremum = Literal["minimum", "maximum"]
+Verdict = Literal["inversion", "monotone", "no segregation"]
+Floats = NDArray[np.float64]
+
+# A way back must exceed the noise of single checkpoints by this factor to count as one. The range
+# of hundreds of checkpoints that differ by noise only is about six standard deviations; the ends
+# of a curve fitted to them, which pools neighbours, are within three.
+_NOISE_FACTOR = {"argmin": 8.0, "unimodal": 4.0}
+
+
+@dataclass(frozen=True)
+class InversionPoint:
+    """Where one observable turns, or why it does not.
+
+    Attributes
+    ----------
+    verdict : ``"inversion"``; ``"monotone"``: it does not turn back after segregating (or less
+        than `tolerance`, or than noise allows to tell); ``"no segregation"``: its first value is
+        its extremum
+    index : checkpoint of the extremum; None without an inversion
+    epoch : t*, the epoch of that checkpoint; NaN without an inversion
+    value : the observable at its extremum (of the fitted curve, with ``method="unimodal"``)
+    fall : way from the start to the extremum, ≥ 0, whatever its direction
+    rise : way back after it, ≥ 0
+    noise : standard deviation of single checkpoints about the nearest unimodal curve
+    curve : what the extremum was taken of, (n_checkpoints,): the values, or the unimodal fit
+    """
+
+    verdict: Verdict
+    index: int | None
+    epoch: float
+    value: float
+    fall: float
+    rise: float
+    noise: float
+    curve: Floats
+
+    @property
+    def found(self) -> bool:
+        """Whether there is an inversion."""
+        return self.verdict == "inversion"
+
+    @property
+    def rise_share(self) -> float:
+        """Rise over fall: how much of the segregation is given back; 0 without segregation."""
+        return self.rise / self.fall if self.fall > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The inversion of one run.
+
+    Attributes
+    ----------
+    points : the inversion point of each observable, by its name
+    phi : φ = ε_tr(t*), the mean of the training errors at the observables' own inversion epochs;
+        NaN unless every observable has one
+    index : checkpoint at the median of the inversion epochs, where stragglers are read off; None
+        unless every observable has one
+    epoch : its epoch; NaN without
+    """
+
+    points: Mapping[str, InversionPoint]
+    phi: float
+    index: int | None
+    epoch: float
+
+    @property
+    def found(self) -> bool:
+        """Whether every observable has an inversion point."""
+        return self.index is not None
+
+    @property
+    def spread(self) -> float:
+        """Largest difference between the observables' inversion epochs; NaN without inversion."""
+        epochs = [point.epoch for point in self.points.values()]
+        return float(np.ptp(epochs)) if self.found else float("nan")
+
+
+def inversion_point(
+    values: ArrayLike,
+    epochs: ArrayLike | None = None,
+    *,
+    extremum: Extremum = "minimum",
+    method: Method = "argmin",
+    tolerance: float = 0.05,
+) -> InversionPoint:
+    """Inversion epoch t* of one observable (Eq. 11), with a verdict when there is none.
+
+    ``"argmin"`` takes the extremum of the values as they are. ``"unimodal"`` takes that of the
+    curve that falls and then rises and is nearest to them in least squares (two isotonic
+    regressions that meet where they fit best). It needs no width of a window, which here would
+    have to be short for the fast fall and long for the slow rise, does not depend on how
+    checkpoints are spaced, and single outliers do not move it.
+
+    Parameters
+    ----------
+    values : the observable at each checkpoint, (n_checkpoints,)
+    epochs : their epochs, increasing, (n_checkpoints,); by default 0, 1, 2, …
+    extremum : ``"minimum"`` for radii, ``"maximum"`` for the distance of the centres
+    method : ``"argmin"`` or ``"unimodal"``
+    tolerance : a way back of at most this share of the way there is none
+
+    Raises
+    ------
+    InputError
+        For fewer than three checkpoints, values that are not finite, epochs that do not increase.
+
+    Examples
+    --------
+    >>> point = inversion_point([1.0, 0.4, 0.2, 0.25, 0.5], epochs=[0, 10, 20, 30, 40])
+    >>> point.verdict, point.epoch, round(point.rise_share, 3)
+    ('inversion', 20.0, 0.375)
+    >>> inversion_point([1.0, 0.4, 0.3, 0.25, 0.24]).verdict
+    'monotone'
+    """
+    series = _check_series(values, "values")
+    times = _check_epochs(epochs, len(series))
+    _check_choice(extremum, Extremum, "extremum")
+    _check_choice(method, Method, "method")
+    if not 0 <= tolerance < 1:
+        raise InputError(f"`tolerance` must be in [0, 1), not {tolerance}.")
+    sign = 1.0 if extremum == "minimum" else -1.0
+    fit = unimodal_fit(sign * series)
+    curve = sign * series if method == "argmin" else fit
+    lowest = np.flatnonzero(curve == curve.min())
+    # A fit has a flat bottom where the noise hides the turn: its middle is the best guess.
+    index = int(lowest[len(lowest) // 2]) if method == "unimodal" else int(lowest[0])
+    fall = float(curve[: index + 1].max() - curve[index])
+    rise = float(curve[index:].max() - curve[index])
+    noise = _noise(sign * series - fit)
+    verdict = _verdict(fall, rise, _NOISE_FACTOR[method] * noise, tolerance)
+    found = verdict == "inversion"
+    return InversionPoint(
+        verdict=verdict,
+        index=index if found else None,
+        epoch=float(times[index]) if found else float("nan"),
+        value=float(sign * curve[index]),
+        fall=fall,
+        rise=rise,
+        noise=noise,
+        curve=sign * curve,
+    )
+
+
+def inversion(
+    observables: Mapping[str, ArrayLike],
+    train_error: ArrayLike,
+    epochs: ArrayLike | None = None,
+    *,
+    method: Method = "argmin",
+    tolerance: float = 0.05,
+) -> Inversion:
+    """Inversion points of all observables of a run, and φ, the training error at the inversion.
+
+    Parameters
+    ----------
+    observables : name → (n_checkpoints,); for more than two classes ``"radius"`` has shape
+        (n_checkpoints, n_classes) and ``"centre_distances"`` one more axis, and every class and
+        pair has its own point, ``"radius[3]"``, ``"centre_distances[0, 3]"``. A name that begins
+        with ``"centre_distance"`` has a maximum, any other a minimum
+    train_error : fraction of the training samples misclassified, (n_checkpoints,)
+    epochs, method, tolerance : see `inversion_point`
+
+    Raises
+    ------
+    InputError
+        As `inversion_point`; for a training error outside [0, 1] or of another length.
+    """
+    error = _check_error(train_error)
+    points = {}
+    for name, series in _each_series(observables):
+        if len(series) != len(error):
+            raise InputError(
+                f"`observables[{name!r}]` must have one value per checkpoint of `train_error` "
+                f"({len(error)}), not {len(series)}."
+            )
+        kind: Extremum = "maximum" if name.startswith("centre_distance") else "minimum"
+        points[name] = inversion_point(
+            series, epochs, extremum=kind, method=method, tolerance=tolerance
+        )
+    indices = [point.index for point in points.values() if point.index is not None]
+    if len(indices) < len(points):
+        return Inversion(points, float("nan"), None, float("nan"))
+    middle = sorted(indices)[len(indices) // 2]
+    times = _check_epochs(epochs, len(error))
+    return Inversion(points, float(error[indices].mean()), middle, float(times[middle]))
+
+
+def unimodal_fit(values: ArrayLike) -> Floats:
+    """The curve that falls and then rises and is nearest to `values` in least squares.
+
+    O(n): the errors of the isotonic fits to all beginnings, and to all ends, come from one run of
+    the pool-adjacent-violators algorithm each (Stout 2008).
+    """
+    series = _check_series(values, "values", at_least=1)
+    falling = _prefix_errors(-series)
+    rising = _prefix_errors(-series[::-1])[::-1]
+    cut = int(np.argmin(falling + rising))
+    left, right = series[:cut], series[cut:]
+    parts = []
+    if len(left):
+        parts.append(isotonic_regression(left, increasing=False).x)
+    if len(right):
+        parts.append(isotonic_regression(right, increasing=True).x)
+    return np.concatenate(parts)
+
+
+def _prefix_errors(values: Floats) -> Floats:
+    """Squared error of the increasing fit to values[:k], for k = 0 … n, shape (n + 1,)."""
+    blocks: list[tuple[float, int, float]] = []  # mean, length, squared error of what is pooled
+    errors = np.zeros(len(values) + 1)
+    total = 0.0
+    for position, value in enumerate(values.tolist()):
+        mean, length, squares = value, 1, 0.0
+        while blocks and blocks[-1][0] >= mean:
+            other, size, own = blocks.pop()
+            total -= own
+            squares += own + (mean - other) ** 2 * length * size / (length + size)
+            mean = (mean * length + other * size) / (length + size)
+            length += size
+        blocks.append((mean, length, squares))
+        total += squares
+        errors[position + 1] = total
+    return errors
+
+
+def _verdict(fall: float, rise: float, hidden: float, tolerance: float) -> Verdict:
+    """The verdict, where a way of at most `hidden` is nothing but noise."""
+    if fall <= hidden:
+        return "no segregation"
+    if rise <= tolerance * fall or rise <= hidden:
+        return "monotone"
+    return "inversion"
+
+
+def _noise(residuals: Floats) -> float:
+    """Standard deviation of what the unimodal curve leaves, by the median, so without outliers.
+
+    Not from differences of neighbours, which where checkpoints are sparse are mostly trend.
+    """
+    return float(1.4826 * np.median(np.abs(residuals)))
+
+
+def _each_series(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Floats]]:
+    if not isinstance(observables, Mapping) or not observables:
+        raise InputError(
+            "`observables` must map names to values, such as {'radius_plus': …, 'radius_minus': "
+            "…, 'centre_distance': …}, and have at least one."
+        )
+    for name, values in observables.items():
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim == 2:
+            for column in range(array.shape[1]):
+                yield f"{name}[{column}]", array[:, column]
+        elif array.ndim == 3:
+            for row, column in combinations(range(array.shape[1]), 2):
+                yield f"{name}[{row}, {column}]", array[:, row, column]
+        else:
+            yield name, array
+
+
+def _check_series(values: ArrayLike, name: str, at_least: int = 3) -> Floats:
+    series = np.asarray(values, dtype=np.float64)
+    if series.ndim != 1 or len(series) < at_least:
+        raise InputError(
+            f"`{name}` must be one number per checkpoint, at least {at_least} of them, not of "
+            f"shape {series.shape}."
+        )
+    if not np.isfinite(series).all():
+        first = int(np.argmin(np.isfinite(series)))
+        raise InputError(
+            f"`{name}` must be finite; it is {series[first]} at checkpoint {first}: leave out "
+            "runs that diverged."
+        )
+    return series
+
+
+def _check_epochs(epochs: ArrayLike | None, length: int) -> Floats:
+    if epochs is None:
+        return np.arange(length, dtype=np.float64)
+    times = np.asarray(epochs, dtype=np.float64)
+    if times.shape != (length,) or not (np.diff(times) > 0).all():
+        raise InputError(
+            f"`epochs` must increase, one per checkpoint, shape ({length},); it has shape "
+            f"{times.shape}."
+        )
+    return times
+
+
+def _check_error(train_error: ArrayLike) -> Floats:
+    error = _check_series(train_error, "train_error")
+    if error.min() < 0 or error.max() > 1:
+        raise InputError(
+            "`train_error` must be fractions in [0, 1], not up to "
+            f"{error.max():g}; divide counts by the number of samples."
+        )
+    return error
+
+
+def _check_choice(value: str, choices: object, name: str) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise InputError(f"`{name}` must be one of {', '.join(allowed)}, not {value!r}.")
