@@ -15,16 +15,17 @@ from inpca.distance.planner import memory_budget
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
+from inpca.embedding.joint import joint_coordinates
 from inpca.embedding.pairs import Float64
 from inpca.embedding.project import coordinates, project
 from inpca.embedding.selection import Query
 from inpca.embedding.solve import Solution, SolveOptions, solve
 from inpca.embedding.sources import Rows, is_predictions, is_source
 from inpca.embedding.stress import explained_stress, explained_stress_root
-from inpca.embedding.tiles import ExecutorArgument
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
 from inpca.embedding.warm import start_vectors
-from inpca.embedding.weights import Weights, check_rank, read_weights
+from inpca.embedding.weights import Weights, check_rank, counted_vectors, read_weights
 from inpca.errors import InputError
 from inpca.executor import get_executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
@@ -32,6 +33,7 @@ from inpca.reporting import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
+from inpca.store.schema import check_name
 
 Predictions: TypeAlias = ArrayLike | PredictionSource | Ensemble
 
@@ -78,6 +80,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     row_means_, grand_mean_, frobenius_norm_ : row means of D and their mean, ‖W‖_F
     weights_ : (m,) of the models, or None. With weights the eigenvectors are v = u / √w for u of
         √w W₀ √w, W₀ centred by weighted means; residuals, norm and stress are of that matrix
+    joint_ : name → (m, n_components), the models on other sample sets, see `join`
     models_ : DataFrame of the training models, or None
     solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
         `inpca.embedding.solve.Solution`
@@ -102,6 +105,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     eigenvectors_: Float64
     signature_: np.ndarray
     weights_: Float64 | None
+    joint_: dict[str, Float64]
     models_: pd.DataFrame | None
 
     def __init__(
@@ -186,6 +190,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self._learn(solution if rows is None else solution.of_rows(rows))
         self._training = inputs.training
         self.models_ = inputs.training.models
+        self.joint_ = {}
         return self
 
     def fit_transform(
@@ -216,6 +221,31 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
                 raise InputError("`X` has NaN or infinite distances; drop those models.")
             return self._project(distances)
         return self._project_predictions(self._new_predictions(X))
+
+    def join(self, name: str, D: Floats | DistanceTiles) -> Float64:
+        """Coordinates of the same models on another sample set, in this embedding (Eq. 10).
+
+        Parameters
+        ----------
+        name : of the sample set (``"test"``); the coordinates are kept, and saved, as
+            ``joint_[name]``
+        D : distances between the models on that sample set, an array (m, m) in the order of the
+            embedding, or a `TiledMatrix`, whose models are found by their keys
+
+        Returns
+        -------
+        (m, n_components); see `inpca.embedding.joint.joint_coordinates`
+
+        Raises
+        ------
+        InputError
+            If `D` is of other models, or lacks one of them.
+        """
+        check_is_fitted(self)
+        check_name(name, "`name`")
+        coordinates = joint_coordinates(self, D, executor=self.executor, progress=self.progress)
+        self.joint_ = {**self.joint_, name: coordinates}
+        return coordinates
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the embedding to `path` (Zarr, readable by xarray), whole or not at all.
@@ -316,9 +346,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         return np.concatenate(parts)
 
     def _project(self, distances: Floats) -> Float64:
-        vectors = self.eigenvectors_
-        if self.weights_ is not None:
-            vectors = vectors * self.weights_[:, None]
+        vectors = counted_vectors(self.eigenvectors_, self.weights_)
         return project(distances, self.row_means_, self.grand_mean_, self.eigenvalues_, vectors)
 
     @property

@@ -8,20 +8,27 @@ from numpy.typing import NDArray
 
 from inpca.embedding.training import TrainingModels
 from inpca.errors import InputError
+from inpca.store.embedding import Named
 
 # Fitted arrays that everything else follows from, and arrays written for other readers' sake.
 ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
 _DERIVED = ("signature_", "explained_stress_", "explained_stress_root_")
 _NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
+# Coordinates of the models on another sample set, by its name.
+_JOINT = "joint "
 _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 
 
-def dump(fitted: Any, path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
     """Arrays and attributes of a fitted `InPCA` that is to be written to `path`."""
-    arrays = {name.rstrip("_"): getattr(fitted, name) for name in (*ARRAYS, *_DERIVED)}
+    arrays: dict[str, Named] = {
+        name.rstrip("_"): getattr(fitted, name) for name in (*ARRAYS, *_DERIVED)
+    }
     arrays["coordinates"] = fitted.embedding_
     if fitted.weights_ is not None:
         arrays["weights"] = fitted.weights_
+    dims = ("model", "component")
+    arrays |= {f"{_JOINT}{name}": (dims, values) for name, values in fitted.joint_.items()}
     attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
     attrs |= {
         "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},
@@ -63,6 +70,11 @@ def restore(
     for name in _NUMBERS:
         setattr(fitted, name, attrs[name.rstrip("_")])
     fitted.weights_ = arrays.get("weights")
+    fitted.joint_ = {
+        name.removeprefix(_JOINT): values
+        for name, values in arrays.items()
+        if name.startswith(_JOINT)
+    }
     fitted.solver_ = attrs["solver"]
     fitted.converged_ = np.array(attrs["converged"], dtype=bool)
     fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])

@@ -55,6 +55,11 @@ def check_rank(k: int, weights: Float64) -> None:
         )
 
 
+def counted_vectors(vectors: Float64, weights: Float64 | None) -> Float64:
+    """w v: the eigenvectors as a sum over models takes them."""
+    return vectors if weights is None else np.asarray(vectors * weights[:, None])
+
+
 def weights_digest(weights: Float64) -> str:
     """What tells a solve with these weights from others."""
     return hashlib.sha256(np.ascontiguousarray(weights).data).hexdigest()

@@ -1,0 +1,107 @@
+"""The models of an embedding on another sample set, in the same picture (Eq. 10)."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from inpca.distance.sinks import require_tiles
+from inpca.embedding.centring import CentredOperator
+from inpca.embedding.pairs import Float64
+from inpca.embedding.selection import SelectedDistances, select_distances
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, check_distances
+from inpca.embedding.weights import counted_vectors
+from inpca.errors import InputError
+from inpca.predictions import Floats
+from inpca.reporting import ProgressArgument, reporting
+from inpca.store.matrix import TiledMatrix
+
+
+def joint_coordinates(
+    embedding: Any,
+    D: Floats | DistanceTiles,
+    *,
+    executor: ExecutorArgument = None,
+    progress: ProgressArgument = None,
+) -> Float64:
+    """Where the models of an embedding lie by their distances D' on other samples (Eq. 10).
+
+    W'_wu = −½ (D'_wu − r_u − r_w + r̄) with the row means r of the embedding's own D, projected:
+    X'_w = Σ_u W'_wu U_u / (sign(λ) √|λ|). Models that are as far from each other on the other
+    samples get the coordinates they have. Eq. 10 is misprinted as Eq. 9 is (which means are
+    subtracted, the missing sign); what depends on w alone does not matter, because the entries of
+    each eigenvector sum to zero. No distance between a model on one sample set and a model on
+    another enters: there is none.
+
+    Parameters
+    ----------
+    embedding : a fitted `InPCA`; weighted too
+    D : distances between its models on the other samples: an array (m, m) in their order, or a
+        `TiledMatrix`, whose models are found by their keys, in any order and among others
+    executor, progress : see `InPCA`
+
+    Returns
+    -------
+    (m, k) float64
+
+    Raises
+    ------
+    InputError
+        If `D` is of other models, lacks one of them, or is not finished.
+
+    Notes
+    -----
+    One pass over D'. Also with a D of more samples than the embedding was made from: how well a
+    subset of samples explains all (Fig. 6B).
+    """
+    scale = np.sign(embedding.eigenvalues_) * np.sqrt(np.abs(embedding.eigenvalues_))
+    vectors = counted_vectors(embedding.eigenvectors_, embedding.weights_)
+    weighing = np.divide(vectors, scale, out=np.zeros_like(vectors), where=scale != 0)
+    distances, rows = _matched(embedding.models_, D, len(vectors))
+    with reporting(progress, "joint embedding") as report:
+
+        def tile(done: int, total: int) -> None:
+            report(done, total, "joint embedding")
+
+        operator = CentredOperator(distances, executor, tile)
+        image = operator.apply(weighing if rows is None else weighing[np.argsort(rows)])
+    means = operator.row_means
+    if rows is not None:
+        image, means = image[rows], means[rows]
+    # W' of D' is centred on the models as they lie on the other samples; these means are where
+    # that centre lies in the embedding.
+    return np.asarray(image - 0.5 * ((means - embedding.row_means_) @ weighing))
+
+
+def _matched(
+    models: pd.DataFrame | None, D: Floats | DistanceTiles, m: int
+) -> tuple[Floats | DistanceTiles, NDArray[np.intp] | None]:
+    """D of the embedding's m models, and the row of each in it; None: they are in order."""
+    if isinstance(D, TiledMatrix) and D.models is not None and models is not None:
+        return _by_key(models, D)
+    if isinstance(D, TiledMatrix):
+        require_tiles(D, D.missing(), D.grid.n_tiles)
+    distances = as_tiles(D)
+    if distances.grid.n_models != m:
+        raise InputError(
+            f"`D` must be the distances between the {m} models of the embedding, in their order, "
+            f"not between {distances.grid.n_models}."
+        )
+    if not hasattr(D, "read_tile"):
+        check_distances(np.asarray(D))
+    return distances, None
+
+
+def _by_key(
+    models: pd.DataFrame, matrix: TiledMatrix
+) -> tuple[SelectedDistances, NDArray[np.intp]]:
+    assert matrix.models is not None
+    lacking = models.index.difference(matrix.models.index)
+    if len(lacking):
+        raise InputError(
+            f"`D` {matrix.path} must hold all models of the embedding, but lacks {len(lacking)} of "
+            f"{len(models)}, the first of them {str(lacking[0])!r}; compute the distances of the "
+            "same models on both sample sets, or embed those that both have (models=…)."
+        )
+    return select_distances(matrix, models)
