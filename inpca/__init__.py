@@ -22,9 +22,11 @@ _HOME = {
     "TiledMatrix": "inpca.store.matrix",
     "create_ensemble": "inpca.store.ensemble",
     "explained_pairwise_distances": "inpca.embedding.stress",
+    "geodesic": "inpca.geometry.geodesic",
     "load_embedding": "inpca.embedding.inpca",
     "open_ensemble": "inpca.store.ensemble",
     "pairwise_distances": "inpca.distance.pairwise",
+    "progress": "inpca.geometry.progress",
 }
 
 # Modules that are public as a whole.

@@ -78,7 +78,8 @@ def test_each_tool__has_one_place(tool: str) -> None:
 def test_public_names__are_those_listed_and_all_exist() -> None:
     documented = {
         "DamagedStoreError", "Ensemble", "InPCA", "InpcaError", "InputError", "ResourceError",
-        "TiledMatrix", "create_ensemble", "explained_pairwise_distances", "load_embedding",
+        "TiledMatrix", "create_ensemble", "explained_pairwise_distances", "geodesic",
+        "load_embedding",
         "open_ensemble", "pairwise_distances", "inversion",
     }  # fmt: skip
     assert set(inpca.__all__) == documented | {"__version__"}

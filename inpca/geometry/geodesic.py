@@ -58,7 +58,7 @@ def geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike, *, kind: Kind = "probs") 
         )
     dtype = np.result_type(start, end)
     points = between(start, end, positions[..., None, None])
-    return from_log_probs(points.astype(dtype), kind)
+    return from_log_probs(points, kind).astype(dtype)
 
 
 def between(log_p: Floats, log_q: Floats, t: ArrayLike) -> Float64:

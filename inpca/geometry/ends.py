@@ -1,0 +1,129 @@
+"""The two ends of a geodesic, as what they make of a model: two coordinates in every sample."""
+
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.geometry.geodesic import SMALL_ANGLE, angles
+from inpca.geometry.kernels_numba import label_coordinates, plane_coordinates
+from inpca.predictions import Floats, Kind, to_log_probs
+
+Float64 = NDArray[np.float64]
+
+
+class Ends(Protocol):
+    """Start and end of a geodesic.
+
+    Attributes
+    ----------
+    angles : θ of every sample, (n_samples,); one entry if all are equal
+    """
+
+    @property
+    def angles(self) -> Float64: ...
+
+    def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
+        """Coordinates of √p (k, n, C), the samples `samples`, in the planes: into `x`, `y`."""
+        ...
+
+
+class IgnoranceToTruth:
+    """From 1/C everywhere to the one-hot labels; needs nothing of size N · C."""
+
+    def __init__(self, labels: NDArray[np.int64], n_classes: int) -> None:
+        self._labels = labels
+        self.angles = np.array([math.acos(1 / math.sqrt(n_classes))])
+
+    def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
+        label_coordinates(roots, self._labels[samples], x, y)
+
+
+class Pair:
+    """From one model to another: log-probabilities (n_samples, n_classes) each."""
+
+    def __init__(self, start: Floats, end: Floats) -> None:
+        along, to = np.exp(0.5 * start.astype(np.float64)), np.exp(0.5 * end.astype(np.float64))
+        along /= np.linalg.norm(along, axis=-1, keepdims=True)
+        to /= np.linalg.norm(to, axis=-1, keepdims=True)
+        self.angles = angles(along, to)
+        # Rows that coincide span no plane; their angle 0 leaves them out of every sum.
+        self.angles[self.angles < SMALL_ANGLE] = 0.0
+        across = to - along * np.einsum("nc,nc->n", along, to)[:, None]
+        across -= along * np.einsum("nc,nc->n", along, across)[:, None]
+        length = np.linalg.norm(across, axis=-1, keepdims=True)
+        across /= np.where(self.angles[:, None] > 0, length, 1.0)
+        self._along, self._across = along, across
+
+    def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
+        plane_coordinates(roots, self._along[samples], self._across[samples], x, y)
+
+
+def make_ends(
+    shape: tuple[int, int],
+    labels: ArrayLike | None,
+    start: ArrayLike | None,
+    end: ArrayLike | None,
+    kind: Kind,
+) -> Ends:
+    """The ends that `labels`, `start` and `end` of `progress` mean, for models of `shape` (N, C).
+
+    Raises
+    ------
+    InputError
+        For labels that are no classes; ends of another shape; if nothing, or two things, say where
+        the geodesic ends.
+    """
+    n_samples, n_classes = shape
+    if (labels is None) == (end is None):
+        raise InputError(
+            "`labels` (the true classes) or `end` (a model) must say where the geodesic ends; give "
+            f"one, not {'none' if labels is None else 'both'}."
+        )
+    true = None if labels is None else check_labels(labels, n_samples, n_classes)
+    if true is not None and start is None:
+        return IgnoranceToTruth(true, n_classes)
+    first = np.full(shape, -math.log(n_classes)) if start is None else _model(start, kind, "start")
+    last = _truth(true, n_classes) if true is not None else _model(end, kind, "end")
+    for name, model in (("start", first), ("end", last)):
+        if model.shape != shape:
+            raise InputError(
+                f"`{name}` must be one model on the samples of `X`, shape {shape}, not "
+                f"{model.shape}."
+            )
+    pair = Pair(first, last)
+    if not pair.angles.any():
+        raise InputError(
+            "`start` and `end` must be different models: the geodesic between them is a point."
+        )
+    return pair
+
+
+def check_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> NDArray[np.int64]:
+    """`labels` as class indices (n_samples,), or InputError."""
+    values = np.asarray(labels)
+    if values.shape != (n_samples,) or values.dtype.kind not in "iu":
+        raise InputError(
+            f"`labels` must be one whole number (class index) per sample, shape ({n_samples},), "
+            f"not {values.dtype} of shape {values.shape}."
+        )
+    wrong = np.flatnonzero((values < 0) | (values >= n_classes))
+    if len(wrong):
+        raise InputError(
+            f"`labels` must be classes 0 … {n_classes - 1}; sample {wrong[0]} has "
+            f"{values[wrong[0]]}."
+        )
+    return values.astype(np.int64)
+
+
+def _truth(labels: NDArray[np.int64], n_classes: int) -> Float64:
+    log_p = np.full((len(labels), n_classes), -np.inf)
+    log_p[np.arange(len(labels)), labels] = 0.0
+    return log_p
+
+
+def _model(model: ArrayLike | None, kind: Kind, name: str) -> Floats:
+    assert model is not None
+    return to_log_probs(model, kind, name=name)

@@ -1,0 +1,164 @@
+"""Progress: where a model is on its way from ignorance to truth (Eq. 4).
+
+s_w = argmin over α in [0, 1] of (1/N) Σ_n arccos(x_n cos(αθ_n) + y_n sin(αθ_n)), where x_n, y_n
+are the model's coordinates in the plane of the geodesic in sample n: two numbers, not C. With
+r cos φ = x and r sin φ = y each term is arccos(r cos(αθ − φ)). √p has no negative entries, so
+|αθ − φ| ≤ π/2, where this is convex: the sum has one minimum, and its slope changes sign once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.distance.planner import memory_budget
+from inpca.distance.request import Models, source_of
+from inpca.errors import ResourceError
+from inpca.executor import Executor, get_executor
+from inpca.geometry.ends import Ends, make_ends
+from inpca.geometry.kernels_numba import nearest
+from inpca.predictions import Kind, PredictionSource
+from inpca.reporting import ProgressArgument, Report, reporting
+from inpca.store.ensemble import Ensemble
+from inpca.units import format_bytes
+
+Float64 = NDArray[np.float64]
+ExecutorArgument = str | int | Executor | None
+
+# Of predictions read at a time by a thread: stays in the last-level cache while it is worked on.
+_BLOCK_BYTES = 8_000_000
+# Bytes in memory for each byte read: what is read, its square root, and what a source in memory
+# needs to make logarithms of it.
+_COPIES = 6
+
+
+def progress(
+    X: Models,
+    labels: ArrayLike | None = None,
+    *,
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    memory: int | float | str | None = None,
+    executor: ExecutorArgument = None,
+    progress: ProgressArgument = None,
+) -> Float64:
+    """Position of each model's nearest point on a geodesic, by default ignorance → truth (Eq. 4).
+
+    Parameters
+    ----------
+    X : predictions (n_models, n_samples, n_classes) of `kind`, an `Ensemble`, or any
+        `PredictionSource`
+    labels : (n_samples,) true classes, the geodesic's end; of an ensemble its sample set's unless
+        others are given (another task's truth)
+    kind : of `X`, `start` and `end`: ``"probs"``, ``"log_probs"``, ``"logits"`` or
+        ``"sqrt_probs"``
+    sample_set : of ensembles
+    start : predictions (n_samples, n_classes) to begin at; default ignorance
+    end : predictions (n_samples, n_classes) to end at, instead of `labels`
+    memory : bytes allowed, such as ``"2GB"``; default half of what is available
+    executor : None (threads over all cores), a number of threads, or ``"serial"``
+    progress : True, or ``callable(done, total, text)``
+
+    Returns
+    -------
+    s : (n_models,) float64 in [0, 1], to 1e-10; one of them where several points are equally near
+
+    Raises
+    ------
+    InputError
+        For labels that are no classes, ends that are no models of the same samples, or that
+        coincide.
+    ResourceError
+        If `memory` is not enough for one model.
+
+    Notes
+    -----
+    The minimum is unique but for ties (the sum is convex in α), and found where its derivative
+    changes sign. Samples where start and end coincide do not count. Every prediction is read
+    once; in memory are a few models per thread.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> halfway = [[[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]]
+    >>> progress(halfway, [0, 1, 0]).round(3)
+    array([0.262])
+    """
+    source = source_of(X, kind, sample_set, "X")
+    if isinstance(X, Ensemble) and labels is None and end is None:
+        labels = X.sample_sets[sample_set].labels
+    ends = make_ends(source.shape[1:], labels, start, end, kind)
+    with reporting(progress, "progress") as report:
+        return nearest_positions(source, ends, memory, get_executor(executor), report)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """How predictions are read: `models` at a time, each in pieces of `samples`."""
+
+    models: int
+    samples: int
+
+
+def nearest_positions(
+    source: PredictionSource,
+    ends: Ends,
+    memory: int | float | str | None,
+    executor: Executor,
+    report: Report,
+) -> Float64:
+    """Positions (n_models,) on the geodesic of `ends`, in one pass over `source`."""
+    cut = _cut(source, memory_budget(memory), executor.n_workers)
+    n_models = source.shape[0]
+    positions = np.empty(n_models)
+
+    def place(models: slice) -> int:
+        x, y = plane(source, ends, models, cut)
+        nearest(x, y, ends.angles, positions[models])
+        return len(x)
+
+    done = 0
+    for count in executor.map(place, _blocks(n_models, cut.models)):
+        done += count
+        report(done, n_models, f"{done:,} of {n_models:,} models")
+    return positions
+
+
+def plane(source: PredictionSource, ends: Ends, models: slice, cut: Any) -> tuple[Float64, Float64]:
+    """Coordinates of `models` in the geodesic's plane of every sample, (k, n_samples) each."""
+    n_samples = source.shape[1]
+    x, y = np.empty((2, models.stop - models.start, n_samples))
+    for samples in _blocks(n_samples, cut.samples):
+        log_p = source.read(models, samples)
+        roots = np.multiply(log_p, log_p.dtype.type(0.5))
+        np.exp(roots, out=roots)
+        ends.coordinates(roots, samples, x[:, samples], y[:, samples])
+    return x, y
+
+
+def _cut(source: PredictionSource, memory: int, n_workers: int) -> _Cut:
+    n_models, n_samples, n_classes = source.shape
+    share = memory // n_workers
+    per_sample = n_classes * source.dtype.itemsize
+    plane_bytes = 2 * 8 * n_samples
+    block = min(_BLOCK_BYTES, (share - plane_bytes) // _COPIES)
+    if block < per_sample:
+        raise ResourceError(
+            f"Progress needs {format_bytes(plane_bytes + _COPIES * per_sample)} for each of "
+            f"{n_workers} threads but `memory` is {format_bytes(memory)}; pass more, or fewer "
+            "threads as `executor`."
+        )
+    if block < n_samples * per_sample:
+        chunk = int(getattr(source, "chunk_samples", 1))
+        samples = block // per_sample
+        return _Cut(1, max(samples // chunk * chunk, min(samples, n_samples)))
+    models = min(block // (n_samples * per_sample), share // (_COPIES * n_samples * 16) + 1)
+    return _Cut(max(1, min(models, -(-n_models // n_workers))), n_samples)
+
+
+def _blocks(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
