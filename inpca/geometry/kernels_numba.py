@@ -94,7 +94,7 @@ def slope(alpha: float, x: Float64, y: Float64, angles: Float64) -> float:
             lanes[lane] += _term(x[n + lane], y[n + lane], cosine, sine)
     for n in range(whole, n_samples):
         lanes[n - whole] += _term(x[n], y[n], cosine, sine)
-    return angles[0] * lanes.sum()
+    return float(angles[0] * lanes.sum())
 
 
 @compiled
