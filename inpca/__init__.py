@@ -27,6 +27,7 @@ _HOME = {
     "open_ensemble": "inpca.store.ensemble",
     "pairwise_distances": "inpca.distance.pairwise",
     "progress": "inpca.geometry.progress",
+    "reindex": "inpca.geometry.trajectory",
 }
 
 # Modules that are public as a whole.
