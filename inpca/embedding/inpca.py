@@ -247,17 +247,22 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self.joint_ = {**self.joint_, name: coordinates}
         return coordinates
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+    def save(
+        self, path: str | Path, *, overwrite: bool = False, with_training: bool = False
+    ) -> None:
         """Write the embedding to `path` (Zarr, readable by xarray), whole or not at all.
 
         With `overwrite` an embedding that is there is replaced; otherwise it is an error.
 
         The training predictions are not written: of an ensemble its place and fingerprint are,
-        so that `load_embedding` finds them; for predictions in memory see `load_embedding`.
+        so that `load_embedding` finds them; for predictions in memory see `load_embedding`. Of few
+        models, made for the embedding, `with_training` writes them with it.
         """
         check_is_fitted(self)
         path = Path(path)
         arrays, attrs = saved.dump(self, path)
+        if with_training:
+            arrays |= saved.dump_training(self)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
             KrylovCheckpoint.at(self.checkpoint, {}).clear()

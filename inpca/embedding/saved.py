@@ -1,14 +1,18 @@
 """What of a fitted estimator goes to disk, and back."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.distance.planner import memory_budget
 from inpca.embedding.training import TrainingModels
-from inpca.errors import InputError
+from inpca.errors import InputError, ResourceError
+from inpca.predictions import ArrayPredictions
 from inpca.store.embedding import Named
+from inpca.units import format_bytes
 
 # Fitted arrays that everything else follows from, and arrays written for other readers' sake.
 ARRAYS = ("eigenvalues_", "eigenvectors_", "residuals_", "row_means_")
@@ -16,6 +20,8 @@ _DERIVED = ("signature_", "explained_stress_", "explained_stress_root_")
 _NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_features_in_")
 # Coordinates of the models on another sample set, by its name.
 _JOINT = "joint "
+# Log-probabilities of the training models, where they were asked for.
+_TRAINING = "training_log_probs"
 _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 
 
@@ -38,6 +44,28 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
         "training": fitted._training.record(path),
     }
     return arrays, attrs
+
+
+def dump_training(fitted: Any) -> dict[str, Named]:
+    """Log-probabilities of the training models as an array, read into memory.
+
+    Raises
+    ------
+    InputError
+        If they cannot be found.
+    ResourceError
+        If they do not fit ``fitted.memory``.
+    """
+    source = fitted._training.open(len(fitted.row_means_))
+    needed, budget = math.prod(source.shape) * source.dtype.itemsize, memory_budget(fitted.memory)
+    if needed > budget:
+        raise ResourceError(
+            f"`with_training` writes {format_bytes(needed)} of predictions but `memory` is "
+            f"{format_bytes(budget)}; fit on an Ensemble, which the embedding then finds again."
+        )
+    m, n, _ = source.shape
+    values = source.read(slice(0, m), slice(0, n))
+    return {_TRAINING: (("model", "sample", "class"), values)}
 
 
 def parameters(
@@ -80,6 +108,8 @@ def restore(
     fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
     fitted.models_ = models
     fitted._training = TrainingModels.from_record(attrs["training"], path, models)
+    if _TRAINING in arrays:
+        fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")
 
 
 def _plain(value: Any) -> Any:

@@ -51,7 +51,11 @@ class TrainingModels:
 
     @classmethod
     def of_source(cls, source: PredictionSource, metric: str) -> "TrainingModels":
-        return cls(metric=metric, source=source)
+        """Any source; it may say what its models are and which samples they are on."""
+        known = ("models", "sample_set", "sample_set_fingerprint")
+        return cls(
+            metric=metric, source=source, **{name: getattr(source, name, None) for name in known}
+        )
 
     @classmethod
     def of_ensemble(cls, ensemble: Ensemble, sample_set: str, metric: str) -> "TrainingModels":
