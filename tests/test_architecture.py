@@ -21,7 +21,7 @@ ONE_PLACE = {
     "zarr": {"inpca/store"},
     "dask": {"inpca/executor.py"},
     "distributed": {"inpca/executor.py"},
-    "cupy": {"inpca/backend.py", "inpca/distance/kernels_cupy.py"},
+    "cupy": {"inpca/backend.py", "inpca/distance/gpu_device.py"},
     "torch": {"collectors"},
     "typer": {"inpca/cli", "collectors"},
     "matplotlib": {"inpca/plotting"},

@@ -15,14 +15,17 @@ Kind = Literal["tensor", "ffma", "batched"]
 KINDS: tuple[Kind, ...] = ("tensor", "ffma", "batched")
 TILE = 128  # pairs per side of what one block makes (TILE of cuda/tile.cuh)
 GROUP = 8  # samples are padded to a multiple of this
-LONGEST_LAUNCH = 2048  # samples: the tensor kernel's exponent sums have 16 bits
+# Samples of one launch, counted from the first one: so neither the length of a slab nor where it
+# ends decides what is summed before it is rounded, or done again, and no byte depends on it.
+LAUNCH = 512
+_LONGEST_SLAB = 2048  # samples: more gains nothing
 PATCHES_PER_LAUNCH = 32768  # bounds the masks of lost pairs to 64 MiB
 MASK_BYTES = TILE * TILE // 8
 BATCH_BYTES = 256 * 2**20  # of affinities at a time, kind "batched"
 
 _SOURCES = Path(__file__).parent / "cuda"
 _RING = 3  # stages of shared memory
-_RESERVE_BYTES = 768 * 2**20  # context, libraries and what the allocator rounds up
+RESERVE_BYTES = 768 * 2**20  # context, libraries and what the allocator rounds up
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,11 @@ class Layout:
         ring = _RING * (1 if self.wide else 2) * (TILE + columns) * loads * 16
         return ring + TILE * columns * 2 + 4 * columns // TILE
 
+    @property
+    def firm_words(self) -> int:
+        """Words of 32 classes, in which cuda/floored.cu looks for a class that is not small."""
+        return -(-self.n_classes // 32)
+
     def bytes_per_prediction(self, kind: Kind) -> int:
         """Of one prepared prediction in device memory."""
         return 4 * self.classes_padded + (16 * self.split_planes if kind == "tensor" else 0)
@@ -154,6 +162,8 @@ def macros(
     if kernel in ("finish_tiles", "reduce_logs"):
         return "finish.cu", {}
     defined = {"INPCA_CLASSES": layout.n_classes}
+    if kernel in ("mark_floored", "count_floored"):
+        return "floored.cu", defined | {"INPCA_FIRM_WORDS": layout.firm_words}
     if kernel == "prepare_slab":
         planes = {
             "INPCA_PLANES": layout.split_planes,
@@ -185,7 +195,7 @@ class DeviceMemory:
 
     @property
     def total(self) -> int:
-        return self.output + self.slab + self.upload + self.scratch + _RESERVE_BYTES
+        return self.output + self.slab + self.upload + self.scratch + RESERVE_BYTES
 
 
 def memory_needed(
@@ -196,22 +206,27 @@ def memory_needed(
     tile_size: int,
     n_tiles: int,
     kind: Kind = "tensor",
+    diagonal: int = 0,
 ) -> DeviceMemory:
     """What `n_tiles` tiles and slabs of `slab_samples` samples of `n_models` models take.
 
-    Two slabs of raw log-probabilities (one computed, one on its way) and one prepared slab.
+    Two slabs of raw log-probabilities (one computed, one on its way) and one prepared slab, with
+    the words that tell which of its entries are at the floor; `diagonal` models have their own
+    entry made apart, in patches.
     """
     layout = Layout(n_classes)
     models = -(-n_models // tile_size) * tile_size
     samples = -(-slab_samples // GROUP) * GROUP
     patches = min(n_tiles * (tile_size // TILE) ** 2, PATCHES_PER_LAUNCH)
     masks = patches * (MASK_BYTES + 4) if kind == "tensor" else 0
+    firm = 4 * layout.firm_words * models * samples
+    own = -(-diagonal // TILE) * (4 * TILE**2 + (MASK_BYTES + 4 if kind == "tensor" else 0))
     batch = 2 * BATCH_BYTES + 4 * tile_size**2 * 2 if kind == "batched" else 0
     return DeviceMemory(
         output=4 * n_tiles * tile_size**2,
         slab=models * samples * layout.bytes_per_prediction(kind),
         upload=2 * 4 * n_models * samples * n_classes,
-        scratch=masks + batch,
+        scratch=masks + batch + firm + own,
     )
 
 
@@ -246,4 +261,4 @@ def largest_slab(
         )
     per_group = total(2 * GROUP) - total(GROUP)
     groups = 1 + (free - total(GROUP)) // per_group
-    return int(min(GROUP * groups, LONGEST_LAUNCH, -(-n_samples // GROUP) * GROUP))
+    return int(min(GROUP * groups, _LONGEST_SLAB, -(-n_samples // GROUP) * GROUP))

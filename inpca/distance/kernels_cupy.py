@@ -16,133 +16,30 @@ kinds of kernel make a tile:
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inpca.backend import namespace
+from inpca.distance.gpu_device import compiled, find_gpu, get_cupy
 from inpca.distance.gpu_layout import (
     BATCH_BYTES,
     GROUP,
     KINDS,
-    LONGEST_LAUNCH,
+    LAUNCH,
     MASK_BYTES,
     PATCHES_PER_LAUNCH,
     TILE,
-    Gpu,
     Kind,
     Layout,
-    TensorShape,
-    macros,
-    source,
     tensor_shape,
 )
 from inpca.errors import InputError, ResourceError
 from inpca.units import format_bytes
 
-CAPABILITY = (8, 0)  # asynchronous copies and mma.m16n8k16
 # A sample adds at most 62 bits, since Σ √p √q >= 2^-62 Σ √q >= 2^-62; a little air for rounding.
 _MOST_BITS = 62.5
-
-
-# ------------------------------------------------------------------------------------ the device
-def _cupy() -> Any:
-    try:
-        return namespace("cupy")
-    except ImportError as error:
-        raise ResourceError(
-            f"cupy is installed but cannot be imported ({error}); reinstall it with its toolkit: "
-            "pip install --force-reinstall 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')."
-        ) from error
-
-
-def find_gpu(device: int | None = None) -> Gpu:
-    """The device of that number, or the first one; what it has, and its memory free just now.
-
-    Raises
-    ------
-    ResourceError
-        No cupy, no device, a driver older than cupy's CUDA, a device too old. The message tells
-        the cure.
-    InputError
-        `device` is not one of the devices there are.
-    """
-    cupy = _cupy()
-    runtime = cupy.cuda.runtime
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        raise _no_device(runtime, error) from error
-    if count == 0:
-        raise ResourceError("cupy sees no GPU; check `nvidia-smi` and CUDA_VISIBLE_DEVICES.")
-    index = 0 if device is None else device
-    if not 0 <= index < count:
-        raise InputError(f"`device` must be 0 to {count - 1}, not {device}.")
-    has = runtime.getDeviceProperties(index)
-    try:
-        with cupy.cuda.Device(index):
-            free, total = runtime.memGetInfo()
-    except runtime.CUDARuntimeError as error:
-        raise ResourceError(
-            f"GPU {index} cannot be used ({error}); if another process holds it, choose another "
-            "one with `device`."
-        ) from error
-    gpu = Gpu(
-        index=index,
-        name=has["name"].decode(),
-        capability=(has["major"], has["minor"]),
-        memory_total=int(total),
-        memory_free=int(free) + int(cupy.get_default_memory_pool().free_bytes()),
-        multiprocessors=has["multiProcessorCount"],
-        shared_per_block=has["sharedMemPerBlockOptin"],
-        shared_per_multiprocessor=has["sharedMemPerMultiprocessor"],
-        driver=runtime.driverGetVersion(),
-    )
-    if gpu.capability < CAPABILITY:
-        raise ResourceError(
-            f"{gpu} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; the kernels "
-            "need 8.0 (Ampere) or newer; choose another `device` or backend='numba'."
-        )
-    return gpu
-
-
-def _no_device(runtime: Any, error: Exception) -> ResourceError:
-    needed, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
-    if 0 < driver < needed // 1000 * 1000:
-        return ResourceError(
-            f"The NVIDIA driver offers CUDA {driver // 1000}.{driver % 1000 // 10} but cupy needs "
-            f"{needed // 1000}; update the driver or install the cupy of its CUDA, "
-            "e.g. pip install 'inpca[gpu-cuda12]'."
-        )
-    return ResourceError(
-        f"No GPU can be used ({error}); check `nvidia-smi`, or choose backend='numba'."
-    )
-
-
-@cache
-def _compiled(
-    kernel: str, layout: Layout, shape: TensorShape | None, device: int
-) -> tuple[Any, int]:
-    """The kernel as something to launch, and its shared memory; `device` is part of the key."""
-    cupy = _cupy()
-    file, defined = macros(kernel, layout, shape)
-    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defined.items()))
-    try:
-        module = cupy.RawModule(code=source(file), options=options, backend="nvrtc")
-        module.compile()
-    except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as error:
-        raise ResourceError(
-            f"The GPU kernels cannot be compiled ({error}); cupy lacks its CUDA compiler or "
-            "headers: pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')."
-        ) from error
-    function = module.get_function(kernel)
-    shared = defined.get("INPCA_SHARED_BYTES", 0)
-    if shared:
-        function.max_dynamic_shared_size_bytes = shared
-    return function, shared
 
 
 # ------------------------------------------------------------------------------------ accumulation
@@ -177,6 +74,9 @@ class TriangleAccumulator:
     n_classes : classes of a prediction.
     kind : ``"tensor"``, ``"ffma"`` or ``"batched"``.
     device : number of the GPU.
+    launch : samples of a launch, a multiple of 32. Slabs of whole launches (the last may be
+        shorter) give the same bytes, however many launches a slab has.
+    count : whether to count the contributions that the floor decides, tile by tile.
 
     Notes
     -----
@@ -204,6 +104,8 @@ class TriangleAccumulator:
         *,
         kind: Kind = "tensor",
         device: int | None = None,
+        launch: int = LAUNCH,
+        count: bool = False,
     ) -> None:
         self.tile_ij: NDArray[np.int32] = np.asarray(tile_ij, np.int32).reshape(-1, 2)
         _check_sizes(tile_size, n_samples, n_classes, kind)
@@ -216,9 +118,10 @@ class TriangleAccumulator:
                 f"The tensor kernel of {n_classes} classes needs more shared memory than "
                 f"{self.gpu} has; use kind='ffma'."
             )
+        self.launch, self.count = launch, count
         self.units = (2**31 - 1) / (_MOST_BITS * n_samples)
         self.added = 0
-        self._cupy = _cupy()
+        self._cupy = get_cupy()
         with self._on_device():
             self._allocate()
 
@@ -229,6 +132,7 @@ class TriangleAccumulator:
             self._out = cupy.zeros((len(self.tile_ij), self.tile_size, self.tile_size), np.int32)
             self._tiles = cupy.asarray(self.tile_ij)
             self._counts = cupy.zeros(3, np.uint64)  # floored, invalid; patches redone
+            self._floored_pairs = cupy.zeros(len(self.tile_ij), np.uint64)
             if self.shape is not None:
                 patches = min(len(self.tile_ij), self._tiles_at_once) * self._patches_per_tile
                 self._lost = cupy.empty(patches, np.int32)
@@ -263,7 +167,7 @@ class TriangleAccumulator:
 
     def _launch(self, kernel: str, grid: Sequence[int], threads: int, *arguments: Any) -> None:
         shape = self.shape if kernel == "tensor_tiles" else None
-        function, shared = _compiled(kernel, self.layout, shape, self.gpu.index)
+        function, shared = compiled(kernel, self.layout, shape, self.gpu.index)
         function(tuple(grid), (threads,), arguments, shared_mem=shared)
 
     # ------------------------------------------------------------------------------------ the slab
@@ -324,10 +228,14 @@ class TriangleAccumulator:
                 f"{self.added} samples were added but `n_samples` is {self.n_samples}."
             )
         with self._on_device():
-            for start in range(0, rows.planes.shape[0], LONGEST_LAUNCH):
-                part = slice(start, start + LONGEST_LAUNCH)
+            for start in range(0, rows.planes.shape[0], self.launch):
+                part = slice(start, start + self.launch)
+                marks = self._mark_floored(rows, cols, part) if self.count else None
                 for first in range(0, len(self.tile_ij), self._tiles_at_once):
-                    self._add_tiles(rows, cols, part, slice(first, first + self._tiles_at_once))
+                    tiles = slice(first, first + self._tiles_at_once)
+                    self._add_tiles(rows, cols, part, tiles)
+                    if marks is not None:
+                        self._count_floored(marks, tiles)
 
     def _check_covers(self, slab: Slab, blocks: NDArray[np.int32]) -> None:
         first = slab.first_model // self.tile_size
@@ -381,9 +289,33 @@ class TriangleAccumulator:
                     np.float64(self.units),
                 )
 
+    # ----------------------------------------------------------------------------------- the floor
+    def _mark_floored(self, rows: Slab, cols: Slab, part: slice) -> tuple[Any, ...]:
+        """Arguments of `count_floored` for the real samples of a part of two slabs."""
+        left = self._marks(rows, part)
+        right = left if cols is rows else self._marks(cols, part)
+        n_samples = min(rows.n_samples, part.stop) - part.start
+        return (*left, *right, np.int32(n_samples))
+
+    def _marks(self, slab: Slab, part: slice) -> tuple[Any, ...]:
+        cupy = self._cupy
+        n_samples = min(slab.n_samples, part.stop) - part.start
+        firm = cupy.empty((n_samples, self.layout.firm_words, slab.stride), np.uint32)
+        floored = cupy.zeros((-(-n_samples // 32), slab.stride // TILE), np.uint32)
+        planes, stride = slab.planes[part], np.int32(slab.stride)
+        grid = (slab.stride // 128, n_samples)
+        self._launch("mark_floored", grid, 128, planes, stride, firm, floored)
+        return planes, firm, floored, stride, np.int32(slab.first_model)
+
+    def _count_floored(self, marks: tuple[Any, ...], tiles: slice) -> None:
+        places, counts = self._tiles[tiles], self._floored_pairs[tiles]
+        patches = len(counts) * self._patches_per_tile
+        where = (places, np.int32(self.tile_size), counts)
+        self._launch("count_floored", (patches,), 256, *marks, *where)
+
     # ------------------------------------------------------------------------------------- the end
-    def finish(self) -> Any:
-        """The tiles (n_tiles, T, T) as float32 nats per sample, in place; nothing can follow.
+    def check_complete(self) -> None:
+        """Refuse what is not a sum over all samples of distributions.
 
         Raises
         ------
@@ -397,6 +329,29 @@ class TriangleAccumulator:
                 f"{self.invalid} predictions hold NaN or no probability at all; `inpca check` "
                 "names them."
             )
+
+    def log_sums(self, number: int) -> NDArray[np.float64]:
+        """Σ_n ln a_uv[n] of tile `number` so far, (T, T) on the host."""
+        with self._on_device():
+            return self._nats(self._out[number])
+
+    def own_log_sums(self, number: int) -> NDArray[np.float64]:
+        """Σ_n ln a_uu[n], the diagonal of tile `number`, (T,) on the host."""
+        with self._on_device():
+            return self._nats(self._out[number].diagonal())
+
+    def _nats(self, integers: Any) -> NDArray[np.float64]:
+        return np.asarray(integers.get() * (-log(2) / self.units), np.float64)
+
+    def finish(self) -> Any:
+        """The tiles (n_tiles, T, T) as float32 nats per sample, in place; nothing can follow.
+
+        Raises
+        ------
+        InputError
+            Predictions that are no distributions were met, or not all samples were added.
+        """
+        self.check_complete()
         scale = np.float64(log(2) / (self.units * self.n_samples))
         with self._on_device():
             grid = (min(-(-self._out.size // 256), 64 * self.gpu.multiprocessors),)
@@ -408,6 +363,11 @@ class TriangleAccumulator:
     def floored(self) -> int:
         """Entries of √p that were raised to 2⁻⁶² so far (waits for the device)."""
         return int(self._counts.get()[0])
+
+    @property
+    def floored_pairs(self) -> NDArray[np.uint64]:
+        """Contributions of each tile that the floor decided, (n_tiles,); with `count` alone."""
+        return np.asarray(self._floored_pairs.get())
 
     @property
     def invalid(self) -> int:

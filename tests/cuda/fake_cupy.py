@@ -43,7 +43,14 @@ class Module:
         assert backend == "nvrtc"
         kernels = re.findall(r"\b(\w+)\(\s*const \w[^;{]*?\)\s*\{", code)
         defines = dict(option[2:].split("=") for option in options if option.startswith("-D"))
-        known = ["prepare_slab", "ffma_tiles", "ffma_redo", "tensor_tiles"]
+        known = [
+            "prepare_slab",
+            "ffma_tiles",
+            "ffma_redo",
+            "tensor_tiles",
+            "mark_floored",
+            "count_floored",
+        ]
         self.kernels = [k for k in known if k in kernels] or ["reduce_logs", "finish_tiles"]
         if "INPCA_REDO" in defines:
             self.kernels = ["ffma_redo" if defines["INPCA_REDO"] == "1" else "ffma_tiles"]

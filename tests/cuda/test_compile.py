@@ -91,6 +91,15 @@ def test_prepare__needs_no_stack(n_classes, arch):
     assert stack == 0
 
 
+@pytest.mark.parametrize("arch", SHARED)
+@pytest.mark.parametrize("n_classes", CLASSES)
+@pytest.mark.parametrize("kernel", ["mark_floored", "count_floored"])
+def test_floor__needs_few_registers_and_no_stack(kernel, n_classes, arch):
+    registers, stack, _ = resources(compiled(kernel, n_classes, arch)[1])
+    assert registers <= 64
+    assert stack == 0
+
+
 @pytest.mark.parametrize("kernel", ["reduce_logs", "finish_tiles"])
 def test_ends__need_few_registers(kernel):
     assert resources(compiled(kernel, 10, "sm_80")[1])[0] <= 64
@@ -102,7 +111,7 @@ def test_layout__counts_as_the_sources_do(n_classes):
     layout = Layout(n_classes)
     shape = tensor_shape(layout, gpu("sm_90"), 128)
     assert shape is not None
-    for kernel in ("prepare_slab", "ffma_tiles", "tensor_tiles"):
+    for kernel in ("prepare_slab", "ffma_tiles", "tensor_tiles", "count_floored"):
         file, defined = macros(kernel, layout, shape)
         options = ["-std=c++17", "-arch=compute_90", *(f"-D{k}={v}" for k, v in defined.items())]
         unfinished = source(file).replace("#pragma unroll", "#pragma unroll 1 //")

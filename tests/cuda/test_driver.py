@@ -5,7 +5,7 @@ import pytest
 from emulator import missing_tools
 from fake_cupy import Array, array, fake_cupy
 
-from inpca.distance import gpu_layout, gpu_upload, kernels_cupy
+from inpca.distance import gpu_device, gpu_layout, gpu_upload, kernels_cupy
 from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator, find_gpu
 from inpca.errors import InputError, ResourceError
 
@@ -19,13 +19,13 @@ def use(monkeypatch):
 
     def put(**machine):
         fake = fake_cupy(**machine)
-        monkeypatch.setattr(kernels_cupy, "namespace", lambda name: fake)
+        monkeypatch.setattr(gpu_device, "namespace", lambda name: fake)
         monkeypatch.setattr(gpu_upload, "namespace", lambda name: fake)
-        kernels_cupy._compiled.cache_clear()
+        gpu_device.compiled.cache_clear()
         return fake
 
     yield put
-    kernels_cupy._compiled.cache_clear()
+    gpu_device.compiled.cache_clear()
 
 
 def predictions(n_models, n_samples, n_classes=10, *, sharpness=2.0, seed=0):

@@ -1,8 +1,8 @@
 // Every instruction that plain CUDA C++ cannot say, each behind one small function.
 //
 // The kernels beside this file use only plain CUDA C++ (threadIdx, blockIdx, gridDim,
-// __syncthreads, __syncwarp, atomicAdd, expf, sqrtf) and what is declared here, so that the
-// same sources run on a CPU: compile them with -DINPCA_EMULATE and an include path that holds
+// __syncthreads, __syncwarp, atomicAdd, atomicOr, __ffs, expf, sqrtf) and what is declared here,
+// so that the same sources run on a CPU: compile them with -DINPCA_EMULATE and an include path that holds
 // an `emulate.cuh` defining the same names.  Each comment is the contract both sides keep.
 #pragma once
 

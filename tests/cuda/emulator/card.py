@@ -15,7 +15,7 @@ from unittest.mock import patch
 import numpy as np
 from fake_cupy import array, fake_cupy
 
-from inpca.distance import kernels_cupy
+from inpca.distance import gpu_device, kernels_cupy
 from inpca.distance.gpu_layout import Layout, TensorShape, macros
 from inpca.distance.kernels_cupy import Slab, TriangleAccumulator
 
@@ -56,7 +56,10 @@ class Engine:
     def accumulator(self, tiles: Any, n_samples: int) -> Iterator[TriangleAccumulator]:
         """The engine on this card, for as long as the context lasts."""
         cupy = fake_cupy()
-        with patch.multiple(kernels_cupy, namespace=lambda name: cupy, _compiled=self._compiled):
+        with (
+            patch.object(gpu_device, "namespace", lambda name: cupy),
+            patch.object(kernels_cupy, "compiled", self._compiled),
+        ):
             self.total = TriangleAccumulator(
                 tiles, self.tile_size, n_samples, self.n_classes, kind=self.kind
             )
