@@ -142,3 +142,23 @@ def progress(log_p, labels):
         )
         out[u] = found.x
     return out
+
+
+def weighted_embedding(d, weights, n_components):
+    """Weighted InPCA by its definition: coordinates (m, k), and the eigenvalues of √w W₀ √w."""
+    weights = np.asarray(weights, np.float64)
+    centring = np.eye(len(d)) - weights[None, :] / weights.sum()
+    w0 = -0.5 * centring @ d @ centring.T
+    values, u = eigen(np.sqrt(weights)[:, None] * w0 * np.sqrt(weights)[None, :])
+    kept = values[:n_components]
+    v = w0 @ (np.sqrt(weights)[:, None] * u[:, :n_components]) / kept
+    return v * np.sqrt(np.abs(kept)), values
+
+
+def joint_embedding(d_other, d, n_components):
+    """Eq. 10, its means as in Eq. 9 with Gower centring: the models by `d_other`, placed by `d`."""
+    values, vectors = eigen(centred(d))
+    r = d.mean(axis=1)
+    w = -0.5 * (d_other - r[:, None] - r[None, :] + r.mean())
+    kept = values[:n_components]
+    return (w @ vectors[:, :n_components]) / (np.sign(kept) * np.sqrt(np.abs(kept)))
