@@ -20,6 +20,8 @@ _HOME = {
     "InputError": "inpca.errors",
     "ResourceError": "inpca.errors",
     "TiledMatrix": "inpca.store.matrix",
+    "align": "inpca.geometry.alignment",
+    "average": "inpca.geometry.averages",
     "create_ensemble": "inpca.store.ensemble",
     "explained_pairwise_distances": "inpca.embedding.stress",
     "geodesic": "inpca.geometry.geodesic",

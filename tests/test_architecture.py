@@ -78,7 +78,7 @@ def test_each_tool__has_one_place(tool: str) -> None:
 def test_public_names__are_those_listed_and_all_exist() -> None:
     documented = {
         "DamagedStoreError", "Ensemble", "InPCA", "InpcaError", "InputError", "ResourceError",
-        "TiledMatrix", "create_ensemble", "explained_pairwise_distances", "geodesic",
+        "TiledMatrix", "align", "average", "create_ensemble", "explained_pairwise_distances", "geodesic",
         "load_embedding",
         "open_ensemble", "pairwise_distances", "inversion", "progress",
         "reindex",

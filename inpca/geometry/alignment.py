@@ -1,0 +1,123 @@
+"""Alignment of two embeddings of the same models: Kabsch–Umeyama within the signature."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import orthogonal_procrustes
+
+from inpca.errors import InputError
+from inpca.predictions import as_floats
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """X moved onto Y: X rotation + shift.
+
+    Attributes
+    ----------
+    coordinates : (m, k) X moved, nats^½
+    rotation : (k, k) orthogonal; only space-like axes turn among themselves, and time-like ones,
+        so every Minkowski distance stays as it is
+    shift : (k,) nats^½
+    rmsd : root mean square over models of what is left, Euclidean over all k coordinates, nats^½
+    """
+
+    coordinates: Float64
+    rotation: Float64
+    shift: Float64
+    rmsd: float
+
+    def transform(self, points: ArrayLike) -> Float64:
+        """Move other points (n, k) of the embedding X in the same way."""
+        return np.asarray(np.asarray(points, np.float64) @ self.rotation + self.shift)
+
+
+def align(X: Any, Y: Any, signature: ArrayLike | None = None) -> Alignment:
+    """Move the embedding `X` onto `Y` as closely as a motion of Minkowski space's blocks can.
+
+    The translation, rotations and flips of axes that minimise the RMSD (Kabsch–Umeyama, without
+    scaling), found apart for the space-like and for the time-like block: a rotation that mixed
+    them would change distances.
+
+    Parameters
+    ----------
+    X, Y : coordinates (m, k) of the same models in the same order, or fitted `InPCA` estimators
+    signature : (k,) +1 space-like, −1 time-like, of both; of estimators their own
+
+    Returns
+    -------
+    `Alignment`
+
+    Raises
+    ------
+    InputError
+        For coordinates of different shapes, or embeddings with different signatures.
+
+    Notes
+    -----
+    Flips are allowed because the signs of coordinates are arbitrary; a coordinate of `X` that is
+    missing in `Y` can be neither rotated nor flipped into it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.array([[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]])
+    >>> result = align(X, 5 - X, [1, -1])
+    >>> round(result.rmsd, 12), result.rotation.tolist()
+    (0.0, [[-1.0, 0.0], [0.0, -1.0]])
+    """
+    signs = _signature(X, Y, signature)
+    x, y = _coordinates(X, "X"), _coordinates(Y, "Y")
+    if x.shape != y.shape:
+        raise InputError(
+            f"`X` and `Y` must be coordinates of the same models, as many of them, not {x.shape} "
+            f"and {y.shape}; cut both to the same columns."
+        )
+    if signs.shape != x.shape[1:] or not np.isin(signs, (-1, 1)).all():
+        raise InputError(
+            f"`signature` must hold +1 or −1 for each of the {x.shape[1]} coordinates, not {signs}."
+        )
+    centre_x, centre_y = x.mean(axis=0), y.mean(axis=0)
+    rotation = np.zeros((len(signs), len(signs)))
+    for sign in (1, -1):
+        block = np.flatnonzero(signs == sign)
+        if len(block):
+            left, right = (x - centre_x)[:, block], (y - centre_y)[:, block]
+            rotation[np.ix_(block, block)] = orthogonal_procrustes(left, right)[0]
+    shift = centre_y - centre_x @ rotation
+    moved = x @ rotation + shift
+    rmsd = math.sqrt(((moved - y) ** 2).sum(axis=1).mean())
+    return Alignment(moved, rotation, shift, rmsd)
+
+
+def _coordinates(embedding: Any, name: str) -> Float64:
+    values = as_floats(getattr(embedding, "embedding_", embedding), name).astype(np.float64)
+    if values.ndim != 2 or not values.size:
+        raise InputError(f"`{name}` must be coordinates (n_models, k), not shape {values.shape}.")
+    if not np.isfinite(values).all():
+        raise InputError(f"`{name}` has NaN or infinite coordinates; leave those models out.")
+    return values
+
+
+def _signature(X: Any, Y: Any, signature: ArrayLike | None) -> NDArray[Any]:
+    """The one signature that all of `signature`, `X` and `Y` that have one agree on."""
+    own = {"X": getattr(X, "signature_", None), "Y": getattr(Y, "signature_", None)}
+    known = {name: np.asarray(one) for name, one in own.items() if one is not None}
+    if signature is not None:
+        known["signature"] = np.asarray(signature)
+    if not known:
+        raise InputError("`signature` must be given: +1 or −1 for each coordinate of `X` and `Y`.")
+    (first, signs), *others = known.items()
+    for name, other in others:
+        if not np.array_equal(signs, other):
+            raise InputError(
+                f"`X` and `Y` must have the same signature, but that of `{first}` is "
+                f"{signs.tolist()} and that of `{name}` {other.tolist()}; keep, or reorder, the "
+                "components of both so that space-like meets space-like."
+            )
+    return signs
