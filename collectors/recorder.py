@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,17 @@ Labels = NDArray[np.int64]
 
 class DivergedError(InputError):
     """A training whose predictions, or whose loss, are no longer numbers."""
+
+
+class RunOptions(TypedDict, total=False):
+    """What every recorder takes; `BaseRecorder` says what each means."""
+
+    schedule: ScheduleArgument
+    batches_per_epoch: int | None
+    epochs: int | None
+    n_classes: int | None
+    resume: bool
+    restart: bool
 
 
 class BaseRecorder:

@@ -67,6 +67,18 @@ def paper_steps(batches_per_epoch: int, epochs: int) -> list[int]:
     return sorted({0, *early, *ends})
 
 
+def paper_steps_until(last_step: int, batches_per_epoch: int) -> list[int]:
+    """`paper_steps` of a training that ends at `last_step`, which is one of them.
+
+    >>> paper_steps_until(10, batches_per_epoch=4)
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
+    """
+    last_step = _positive(last_step, "last_step")
+    epochs = -(-last_step // _positive(batches_per_epoch, "batches_per_epoch"))
+    steps = paper_steps(batches_per_epoch, epochs)
+    return [*(step for step in steps if step < last_step), last_step]
+
+
 @dataclass
 class PaperSchedule:
     """`paper_steps` while the length of the training, or of an epoch, is not known beforehand.

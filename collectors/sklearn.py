@@ -12,12 +12,12 @@ if __name__ != "collectors.sklearn":
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from collectors.recorder import BaseRecorder, Labels
+from collectors.recorder import BaseRecorder, Labels, RunOptions
 from collectors.schedule import ScheduleArgument, every
 from inpca.errors import InputError
 
@@ -39,7 +39,8 @@ class SklearnRecorder(BaseRecorder):
     classes : the labels that classes 0, 1, … stand for, in order; by default the sorted labels of
         all the sample sets. A class that an estimator has not seen has probability zero in its
         predictions.
-    schedule, batches_per_epoch, epochs, resume, restart : see `collectors.recorder.BaseRecorder`
+    options : schedule (by default every step), batches_per_epoch, epochs, resume, restart: see
+        `collectors.recorder.BaseRecorder`
 
     Raises
     ------
@@ -55,11 +56,7 @@ class SklearnRecorder(BaseRecorder):
         *,
         sample_sets: SampleSets,
         classes: ArrayLike | None = None,
-        schedule: ScheduleArgument = _EVERY_STEP,
-        batches_per_epoch: int | None = None,
-        epochs: int | None = None,
-        resume: bool = False,
-        restart: bool = False,
+        **options: Unpack[RunOptions],
     ) -> None:
         self.classes = _all_classes(sample_sets, classes)
         self._inputs = {name: X for name, (X, _) in sample_sets.items()}
@@ -67,18 +64,8 @@ class SklearnRecorder(BaseRecorder):
             name: class_indices(y, self.classes, f"sample set {name!r}")
             for name, (_, y) in sample_sets.items()
         }
-        super().__init__(
-            ensemble,
-            run,
-            list(sample_sets),
-            config=config,
-            schedule=schedule,
-            batches_per_epoch=batches_per_epoch,
-            epochs=epochs,
-            n_classes=len(self.classes),
-            resume=resume,
-            restart=restart,
-        )
+        options = {"schedule": _EVERY_STEP, **options, "n_classes": len(self.classes)}
+        super().__init__(ensemble, run, list(sample_sets), config=config, **options)
 
     def step(
         self,

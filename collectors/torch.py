@@ -16,13 +16,12 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from collectors.recorder import BaseRecorder, Labels
-from collectors.schedule import ScheduleArgument
+from collectors.recorder import BaseRecorder, Labels, RunOptions
 from inpca.errors import InputError, MissingExtraError
 
 try:
@@ -58,10 +57,10 @@ class Recorder(BaseRecorder):
     sample_sets : a loader in fixed order for each sample set, for example a
         `torch.utils.data.DataLoader` with ``shuffle=False``; batches are (x, y, …), y of shape
         (batch,) with the class of each sample
-    schedule, batches_per_epoch, epochs, resume, restart : see `collectors.recorder.BaseRecorder`
-    n_classes : defaults to the number of logits
     forward : ``forward(model, batch) -> (logits, labels)`` for batches of any other form; the
         batch has been moved to the device of the model
+    options : schedule, batches_per_epoch, epochs, n_classes (by default the number of logits),
+        resume, restart: see `collectors.recorder.BaseRecorder`
 
     Raises
     ------
@@ -77,30 +76,13 @@ class Recorder(BaseRecorder):
         config: Mapping[str, Any] | None = None,
         *,
         sample_sets: Mapping[str, Iterable[Any]],
-        schedule: ScheduleArgument = "paper",
-        batches_per_epoch: int | None = None,
-        epochs: int | None = None,
-        n_classes: int | None = None,
         forward: Forward | None = None,
-        resume: bool = False,
-        restart: bool = False,
+        **options: Unpack[RunOptions],
     ) -> None:
-        for name, loader in sample_sets.items():
-            _check_fixed_order(name, loader)
+        check_fixed_order(sample_sets)
         self._loaders = dict(sample_sets)
         self._forward = forward or _forward
-        super().__init__(
-            ensemble,
-            run,
-            list(sample_sets),
-            config=config,
-            schedule=schedule,
-            batches_per_epoch=batches_per_epoch,
-            epochs=epochs,
-            n_classes=n_classes,
-            resume=resume,
-            restart=restart,
-        )
+        super().__init__(ensemble, run, list(sample_sets), config=config, **options)
 
     def step(
         self,
@@ -127,9 +109,20 @@ class Recorder(BaseRecorder):
         """
         if not self.due(step, epoch):
             return False
+        self.record(model, step=step, epoch=epoch, metrics=metrics)
+        return True
+
+    def record(
+        self,
+        model: nn.Module,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record `model` whatever the schedule says; arguments and errors are those of `step`."""
         predictions, labels = self.predict(model)
         self._append(predictions, labels, "log_probs", step=step, epoch=epoch, metrics=metrics)
-        return True
 
     def predict(self, model: nn.Module) -> tuple[dict[str, NDArray[np.float32]], dict[str, Labels]]:
         """Log-probabilities (N, C) in float32 and labels (N,) of every sample set."""
@@ -274,8 +267,13 @@ def _check_logits(logits: Any, y: Any, where: str) -> None:
         )
 
 
+def check_fixed_order(sample_sets: Mapping[str, Any]) -> None:
+    """Refuse loaders that are known to shuffle or to drop samples; labels tell of the others."""
+    for name, loader in sample_sets.items():
+        _check_fixed_order(name, loader)
+
+
 def _check_fixed_order(name: str, loader: Any) -> None:
-    """Refuse a loader that is known to shuffle or to drop samples; labels tell of the others."""
     batches = getattr(loader, "batch_sampler", None)
     for sampler in (getattr(loader, "sampler", None), getattr(batches, "sampler", None)):
         random_order = isinstance(
