@@ -30,6 +30,7 @@ _HOME = {
     "pairwise_distances": "inpca.distance.pairwise",
     "progress": "inpca.geometry.progress",
     "reindex": "inpca.geometry.trajectory",
+    "trajectory_distances": "inpca.geometry.trajectory_distances",
 }
 
 # Modules that are public as a whole.

@@ -81,7 +81,7 @@ def test_public_names__are_those_listed_and_all_exist() -> None:
         "TiledMatrix", "align", "average", "create_ensemble", "explained_pairwise_distances", "geodesic",
         "load_embedding",
         "open_ensemble", "pairwise_distances", "inversion", "progress",
-        "reindex",
+        "reindex", "trajectory_distances",
     }  # fmt: skip
     assert set(inpca.__all__) == documented | {"__version__"}
     assert all(getattr(inpca, name) is not None for name in inpca.__all__)

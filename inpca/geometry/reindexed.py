@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance.kernels_numba import compiled
-from inpca.errors import InputError
 from inpca.geometry.geodesic import between
 from inpca.predictions import Floats, PredictionSource
 
@@ -28,6 +27,7 @@ class ReindexedModels:
     base : the checkpoints of all runs
     before, after : (R,) the checkpoints, as models of `base`, that each run is between
     fraction : (R,) α of Eq. 3 between them; 0: at `before`
+    identity : gives the fingerprint of `base`, which may take long
     """
 
     def __init__(
@@ -36,8 +36,10 @@ class ReindexedModels:
         before: NDArray[np.intp],
         after: NDArray[np.intp],
         fraction: NDArray[np.float64],
+        identity: Callable[[], str] | None = None,
     ) -> None:
         self._base, self._before, self._after, self._fraction = base, before, after, fraction
+        self._identity = identity or base.fingerprint
         self.shape = (len(before), *base.shape[1:])
         self.dtype = base.dtype
         self.chunk_samples = getattr(base, "chunk_samples", 1)
@@ -65,7 +67,7 @@ class ReindexedModels:
 
     def fingerprint(self) -> str:
         """Of the checkpoints and of where between them."""
-        digest = hashlib.sha256(f"between checkpoints {self._base.fingerprint()}".encode())
+        digest = hashlib.sha256(f"between checkpoints {self._identity()}".encode())
         for array in (self._before, self._after):
             digest.update(np.ascontiguousarray(array, np.int64).tobytes())
         digest.update(np.ascontiguousarray(self._fraction).tobytes())
@@ -155,14 +157,11 @@ class GeodesicModel:
 
     def __init__(
         self,
-        labels: NDArray[np.integer],
+        labels: NDArray[np.int64],
         n_classes: int,
         s: float,
         dtype: np.dtype[np.floating],
     ) -> None:
-        if len(labels) and not (labels.min() >= 0 and labels.max() < n_classes):
-            bad = labels[(labels < 0) | (labels >= n_classes)][0]
-            raise InputError(f"`labels` must be classes 0 … {n_classes - 1}, not {bad}.")
         self.shape = (1, len(labels), n_classes)
         self.dtype = dtype
         self._labels, self._s = labels, s

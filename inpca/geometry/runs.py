@@ -1,0 +1,280 @@
+"""The runs of an ensemble, or of arrays, as trajectories: which models, indexed by what."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.geometry.ends import check_labels
+from inpca.geometry.interpolation import Location, Outside, check_s, locate
+from inpca.geometry.progress import ExecutorArgument
+from inpca.geometry.progress import progress as progress_of
+from inpca.geometry.reindexed import ReindexedModels
+from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, to_log_probs
+from inpca.reporting import ProgressArgument
+from inpca.store.ensemble import Ensemble
+
+# What runs are indexed by: "progress" (Eq. 4), a column of the models table, or values.
+Index = str | Sequence[ArrayLike] | ArrayLike
+Runs = Ensemble | Sequence[ArrayLike]
+_INDEX = "progress"
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Runs that can be read at equal progress.
+
+    Attributes
+    ----------
+    base : every checkpoint of every run
+    runs : one row per run: its configuration
+    rows : the models of `base` of each run, in order
+    s : (S,) values of progress
+    locations : where each run passes them
+    labels : (n_samples,) true classes, where they are known
+    """
+
+    base: PredictionSource
+    runs: pd.DataFrame
+    rows: tuple[NDArray[np.intp], ...]
+    s: NDArray[np.float64]
+    locations: tuple[Location, ...]
+    labels: NDArray[np.int64] | None
+
+    def at(self, index: int) -> ReindexedModels:
+        """All runs at progress ``s[index]``, as models."""
+        left = [location.left[index] for location in self.locations]
+        before = np.array([rows[k] for rows, k in zip(self.rows, left)], np.intp)
+        after = np.array([rows[min(k + 1, len(rows) - 1)] for rows, k in zip(self.rows, left)])
+        fraction = np.array([location.fraction[index] for location in self.locations])
+        after = after.astype(np.intp)
+        return ReindexedModels(self.base, before, after, fraction, lambda: self.identity)
+
+    @cached_property
+    def identity(self) -> str:
+        """Fingerprint of `base`."""
+        return self.base.fingerprint()
+
+    def fingerprint(self) -> str:
+        """Digest of the predictions, the values of progress and where each run passes them."""
+        digest = hashlib.sha256(f"{self.identity} {list(self.runs.index)}".encode())
+        digest.update(self.s.tobytes())
+        for row, location in zip(self.rows, self.locations):
+            digest.update(row[location.left].astype(np.int64).tobytes())
+            digest.update(location.fraction.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def backwards(self) -> NDArray[np.int64]:
+        """(R,) steps of each run against its direction."""
+        return np.array([location.n_backwards for location in self.locations])
+
+    @property
+    def outside(self) -> NDArray[np.int64]:
+        """(R,) values of `s` that each run does not reach."""
+        return np.array([location.n_outside for location in self.locations])
+
+    def known_labels(self) -> NDArray[np.int64]:
+        """The labels, or an error that says how to give them."""
+        if self.labels is None:
+            raise InputError("`labels` must be given with arrays: the true class of each sample.")
+        return self.labels
+
+
+def trajectories(
+    X: Runs,
+    s: ArrayLike | int,
+    *,
+    index: Index = _INDEX,
+    labels: ArrayLike | None = None,
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    outside: Outside = "hold",
+    memory: int | float | str | None = None,
+    executor: ExecutorArgument = None,
+    progress: ProgressArgument = None,
+) -> Trajectories:
+    """Check the arguments that every function of trajectories has, and find where runs pass `s`.
+
+    Parameters are those of `trajectory_distances`.
+
+    Raises
+    ------
+    InputError
+        See `trajectory_distances`.
+    """
+    targets = _grid(s)
+    if isinstance(X, Ensemble):
+        if labels is not None:
+            raise InputError("`labels` are the ensemble's own; leave them out.")
+        found = _of_ensemble(X, sample_set)
+    else:
+        found = _of_arrays(X, labels, kind)
+    names, base, rows, table, known = found
+    if isinstance(index, str):
+        everything = _column(X, index)
+        if everything is None:
+            everything = _progress(base, known, memory, executor, progress)
+        values = [everything[row] for row in rows]
+    else:
+        values = _given(index, names, rows)
+    locations = tuple(
+        locate(value, targets, outside, name=f"index of run {name!r}")
+        for name, value in zip(names, values)
+    )
+    return Trajectories(base, table, tuple(rows), targets, locations, known)
+
+
+def _grid(s: ArrayLike | int) -> NDArray[np.float64]:
+    """A number of values from 0 to 1, or the values."""
+    if isinstance(s, bool):
+        raise InputError(f"`s` must be a number of values or the values, not {s!r}.")
+    if isinstance(s, int | np.integer):
+        if s < 2:
+            raise InputError(f"`s` must be at least 2 values, or an array of them, not {s}.")
+        return np.linspace(0.0, 1.0, int(s))
+    return check_s(s)
+
+
+Found = tuple[
+    list[str],
+    PredictionSource,
+    list[NDArray[np.intp]],
+    pd.DataFrame,
+    NDArray[np.int64] | None,
+]
+
+
+def _of_ensemble(ensemble: Ensemble, sample_set: str) -> Found:
+    models = ensemble.models.reset_index(drop=True)
+    checkpoints = models[models["kind"] == "checkpoint"].sort_values("checkpoint", kind="stable")
+    groups = checkpoints.groupby("run", sort=True).groups
+    names = [str(name) for name in groups]
+    if not names:
+        raise InputError("`X` must hold checkpoints of runs; this ensemble or selection has none.")
+    rows = [np.asarray(groups[name], np.intp) for name in names]
+    short = [name for name, row in zip(names, rows) if len(row) < 2]
+    if short:
+        raise InputError(
+            f"Run {short[0]!r} has one checkpoint in `X` ({len(short)} such of {len(names)} runs): "
+            "that is a point, not a trajectory; leave it out with select(), or record more."
+        )
+    configs = [ensemble.run(name).config for name in names]
+    table = pd.DataFrame(configs, index=pd.Index(names, name="run", dtype="str"))
+    base = ensemble.predictions(sample_set)
+    return names, base, rows, table, ensemble.sample_sets[sample_set].labels
+
+
+class _RunArrays:
+    """Several arrays of checkpoints as one source; validated whole."""
+
+    def __init__(self, X: Sequence[ArrayLike], kind: Kind) -> None:
+        self._blocks = [_checked(array, kind, number) for number, array in enumerate(X)]
+        shapes = {block.shape[1:] for block in self._blocks}
+        if len(shapes) != 1:
+            raise InputError(
+                "`X` must be runs on one sample set, all (n_checkpoints, n_samples, n_classes) "
+                f"with the same samples and classes, not {sorted(shapes)}."
+            )
+        self.dtype: np.dtype[np.floating] = np.result_type(*self._blocks)
+        self.starts = np.cumsum([0, *(len(block) for block in self._blocks)])
+        self.shape = (int(self.starts[-1]), *shapes.pop())
+
+    def read(self, models: slice, samples: slice) -> Floats:
+        """Log-probabilities of models that are all of one run, or of several."""
+        first, last, _ = models.indices(self.shape[0])
+        parts = []
+        for start, block in zip(self.starts, self._blocks):
+            low, high = max(first - start, 0), min(last - start, len(block))
+            if low < high:
+                parts.append(block[low:high, samples])
+        return np.concatenate(parts).astype(self.dtype, copy=False)
+
+    def fingerprint(self) -> str:
+        """Digest of every value."""
+        parts = [ArrayPredictions(b, "log_probs").fingerprint() for b in self._blocks]
+        return "+".join(parts)
+
+
+def _checked(array: ArrayLike, kind: Kind, number: int) -> Floats:
+    log_p = to_log_probs(array, kind, name=f"X[{number}]")
+    if log_p.ndim != 3:
+        raise InputError(
+            f"`X[{number}]` must have shape (n_checkpoints, n_samples, n_classes), not "
+            f"{log_p.shape}."
+        )
+    if len(log_p) < 2:
+        raise InputError(
+            f"`X[{number}]` has {len(log_p)} checkpoint: that is a point, not a trajectory; leave "
+            "it out, or record more."
+        )
+    return log_p
+
+
+def _of_arrays(X: Sequence[ArrayLike], labels: ArrayLike | None, kind: Kind) -> Found:
+    arrays = list(X)
+    if not arrays:
+        raise InputError("`X` must be an Ensemble or at least one run's array, not empty.")
+    base = _RunArrays(arrays, kind)
+    rows = [np.arange(a, b, dtype=np.intp) for a, b in zip(base.starts, base.starts[1:])]
+    names = [str(number) for number in range(len(arrays))]
+    table = pd.DataFrame(index=pd.Index(names, name="run", dtype="str"))
+    known = None if labels is None else check_labels(labels, *base.shape[1:])
+    return names, base, rows, table, known
+
+
+def _given(index: Any, names: list[str], rows: list[NDArray[np.intp]]) -> list[NDArray[np.float64]]:
+    """Values that the caller gives, one array for each run."""
+    values = [np.asarray(value, np.float64) for value in index]
+    if len(values) != len(names):
+        raise InputError(
+            f"`index` must have one array for each of the {len(names)} runs, not {len(values)}."
+        )
+    for name, value, row in zip(names, values, rows):
+        if value.shape != row.shape:
+            raise InputError(
+                f"`index` of run {name!r} must have one value per checkpoint, {row.shape}, not "
+                f"{value.shape}."
+            )
+    return values
+
+
+def _progress(
+    base: PredictionSource,
+    labels: NDArray[np.int64] | None,
+    memory: int | float | str | None,
+    executor: ExecutorArgument,
+    progress: ProgressArgument,
+) -> NDArray[np.float64]:
+    """Progress of every model (Eq. 4)."""
+    if labels is None:
+        raise InputError(
+            "`labels` must be given with arrays, for progress to be computed; or pass `index`, one "
+            "array of values for each run."
+        )
+    return progress_of(base, labels, memory=memory, executor=executor, progress=progress)
+
+
+def _column(X: Runs, name: str) -> NDArray[np.float64] | None:
+    """A column of the models table; None where progress is to be computed."""
+    if isinstance(X, Ensemble):
+        models: Any = X.models
+        if name in models.columns and pd.api.types.is_numeric_dtype(models[name].dtype):
+            return np.asarray(models[name].to_numpy(np.float64, na_value=np.nan))
+    if name == _INDEX:
+        return None
+    if not isinstance(X, Ensemble):
+        raise InputError(
+            f"`index` {name!r} is a column of an ensemble's models table; with arrays pass "
+            "'progress', or one array of values for each run."
+        )
+    raise InputError(
+        f"`index` must be 'progress' or a column of numbers of the models table "
+        f"({', '.join(models.select_dtypes('number').columns)}), not {name!r}."
+    )

@@ -1,0 +1,365 @@
+"""Distances between whole trajectories, at equal progress (Eq. 5)."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import squareform
+
+from inpca.distance.pairwise import pairwise_distances
+from inpca.distance.planner import memory_budget
+from inpca.embedding.inpca import InPCA
+from inpca.errors import InputError, ResourceError
+from inpca.geometry.interpolation import Outside
+from inpca.geometry.progress import ExecutorArgument
+from inpca.geometry.runs import Index, Runs, Trajectories, trajectories
+from inpca.predictions import Kind
+from inpca.reporting import ProgressArgument, Report, reporting
+from inpca.store.matrix import TiledMatrix
+from inpca.store.trajectories import (
+    StoredTrajectories,
+    create_trajectories,
+    delete_trajectories,
+    open_trajectories,
+)
+from inpca.units import format_bytes
+
+Float64 = NDArray[np.float64]
+
+
+class TrajectoryDistances:
+    """Distances between trajectories, or between groups of them.
+
+    Made by `trajectory_distances`, `load_trajectory_distances` and `grouped`.
+
+    Attributes
+    ----------
+    runs : one row per trajectory: its configuration; of groups the columns that define them, and
+        ``n_runs``
+    s : (S,) values of progress
+    backwards : (R,) steps between checkpoints that go against the run's direction; such a run is
+        kept, and is where it passes a value first
+    outside : (R,) values of `s` that the run does not reach
+    spread : (R,) of groups: mean distance of two different runs of a group, NaN if it has one run;
+        None of runs
+    """
+
+    def __init__(
+        self,
+        runs: pd.DataFrame,
+        s: Float64,
+        matrices: Sequence[Float64 | TiledMatrix],
+        backwards: NDArray[np.int64],
+        outside: NDArray[np.int64],
+        spread: Float64 | None = None,
+    ) -> None:
+        self.runs, self.s, self._matrices = runs, s, list(matrices)
+        self.backwards, self.outside, self.spread = backwards, outside, spread
+
+    def __repr__(self) -> str:
+        what = "runs" if self.spread is None else "groups"
+        return f"<TrajectoryDistances of {len(self.runs):,} {what} at {len(self.s)} values of s>"
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def at(self, number: int) -> Float64:
+        """Distances at progress ``s[number]``, (R, R)."""
+        return np.asarray(self._matrices[number], np.float64)
+
+    @property
+    def by_s(self) -> Float64:
+        """Distances at every progress, (R, R, S); 8 · R² · S bytes."""
+        return np.stack([self.at(number) for number in range(len(self.s))], axis=-1)
+
+    @cached_property
+    def integrated(self) -> Float64:
+        """Eq. 5, (R, R): the mean over the range of `s`, which for [0, 1] is ∫₀¹ D ds.
+
+        By the trapezoidal rule; of a single value of s it is the distance there.
+        """
+        total = np.zeros((len(self.runs), len(self.runs)))
+        for number, weight in enumerate(_weights(self.s)):
+            if weight:
+                total += weight * self.at(number)
+        return total
+
+    def grouped(self, by: Sequence[str] | str | None = None) -> "TrajectoryDistances":
+        """Mean distances between the trajectories of two groups.
+
+        D_AB is the mean of D_uv over u in A and v in B; D_AA is set to 0, and the mean over
+        different u, v of A is `spread`.
+
+        Parameters
+        ----------
+        by : columns of `runs`; by default all but ``seed``: the average over seeds
+
+        Raises
+        ------
+        InputError
+            For columns that are none, or if nothing is left to group by.
+        """
+        groups, table = group_runs(self.runs, by)
+        members = np.zeros((len(self.runs), len(groups)))
+        for number, group in enumerate(groups):
+            members[group, number] = 1.0
+        sizes = members.sum(axis=0)
+        matrices, spread = [], np.zeros(len(groups))
+        for number, weight in enumerate(_weights(self.s)):
+            sums = members.T @ self.at(number) @ members
+            with np.errstate(invalid="ignore"):  # 0/0: one run has no spread
+                spread += weight * np.diagonal(sums) / (sizes * (sizes - 1))
+            means = sums / np.outer(sizes, sizes)
+            np.fill_diagonal(means, 0.0)
+            matrices.append((means + means.T) / 2)
+        backwards = np.array([self.backwards[group].sum() for group in groups])
+        outside = np.array([self.outside[group].sum() for group in groups])
+        return TrajectoryDistances(table, self.s, matrices, backwards, outside, spread)
+
+    def linkage(self, method: str = "complete") -> Float64:
+        """Hierarchical clustering of `integrated`: SciPy's linkage, for its `dendrogram`.
+
+        (R − 1, 4); leaves in the order in which neighbours are closest, as in Fig. 7A.
+        """
+        if len(self.runs) < 2:
+            raise InputError(f"A dendrogram needs at least 2 trajectories, not {len(self.runs)}.")
+        condensed = squareform(self.integrated, checks=False)
+        return np.asarray(hierarchy.linkage(condensed, method=method, optimal_ordering=True))
+
+    def embed(self, n_components: int = 2, **options: Any) -> InPCA:
+        """`InPCA` fitted to `integrated`: each point is a trajectory (Fig. 7B)."""
+        estimator = InPCA(n_components=n_components, metric="precomputed", **options)
+        return estimator.fit(self.integrated)
+
+
+def _weights(s: Float64) -> Float64:
+    """Weights of the trapezoidal mean over the range of `s`, (S,), whatever their order."""
+    order = np.argsort(s, kind="stable")
+    width = s[order[-1]] - s[order[0]]
+    weights = np.zeros(len(s))
+    if width == 0:
+        weights[:] = 1 / len(s)
+        return weights
+    steps = np.diff(s[order])
+    weights[order[:-1]] += steps / 2
+    weights[order[1:]] += steps / 2
+    return np.asarray(weights / width)
+
+
+def group_runs(
+    runs: pd.DataFrame, by: Sequence[str] | str | None
+) -> tuple[list[NDArray[np.intp]], pd.DataFrame]:
+    """Rows of `runs` that agree in the columns `by`, and a table of these groups.
+
+    Raises
+    ------
+    InputError
+        For columns that are none, or if nothing is left to group by.
+    """
+    names = [by] if isinstance(by, str) else list(by or runs.columns.drop("seed", errors="ignore"))
+    there = ", ".join(runs.columns) or "none"
+    unknown = [name for name in names if name not in runs.columns]
+    if unknown:
+        raise InputError(
+            f"`by` must be columns of the configuration ({there}), not {unknown[0]!r}."
+        )
+    if not names:
+        raise InputError(
+            f"`by` must name at least one column of the configuration ({there}): without one every "
+            "run is of the same group."
+        )
+    found = runs.reset_index(drop=True).groupby(names, dropna=False, sort=True, observed=True)
+    groups = [np.asarray(rows, np.intp) for rows in found.indices.values()]
+    table = runs.iloc[[group[0] for group in groups]][names].copy()
+    table["n_runs"] = [len(group) for group in groups]
+    table.index = pd.Index(
+        ["-".join(str(value) for value in row) for row in table[names].to_numpy(object)],
+        name="group",
+        dtype="str",
+    )
+    return groups, table
+
+
+def trajectory_distances(
+    X: Runs,
+    s: ArrayLike | int = 50,
+    *,
+    index: Index = "progress",
+    labels: ArrayLike | None = None,
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    metric: str = "bhattacharyya",
+    outside: Outside = "hold",
+    out: str | os.PathLike[str] | None = None,
+    memory: int | float | str | None = None,
+    executor: ExecutorArgument = None,
+    resume: bool = True,
+    restart: bool = False,
+    progress: ProgressArgument = None,
+) -> TrajectoryDistances:
+    """Distances between all pairs of trajectories at equal progress (Eq. 5).
+
+    d(τ_u, τ_v) = ∫₀¹ D(P_u(s), P_v(s)) ds. Every run is re-indexed in its progress (`reindex`), and
+    the runs at one value of s are the models of one small distance problem: only pairs at equal s
+    are computed, by the engine of `pairwise_distances`. Of predictions only blocks are in memory;
+    each checkpoint is read where it is needed, at most twice for each value of s.
+
+    Parameters
+    ----------
+    X : an `Ensemble`, whose runs they are, or a sequence of arrays of `kind`, one
+        (n_checkpoints, n_samples, n_classes) for each run
+    s : how many values from 0 to 1, or the values, (S,)
+    index : what runs are indexed by: ``"progress"`` (a column of that name, else computed, Eq. 4),
+        a column of the models table such as ``"train_error"``, or one array for each run
+    labels : true classes, (n_samples,), needed to compute progress of arrays
+    kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
+    sample_set : of ensembles
+    metric : the divergence D
+    outside : what becomes of values that a run does not reach; see `reindex`
+    out : folder of the results, such as ``ensemble.path / "trajectories" / "train.zarr"``; a killed
+        call goes on where it ended
+    memory, executor : see `pairwise_distances`; not a cluster
+    resume : go on with what is at `out`; False: refuse if there is something
+    restart : delete what is at `out` first
+    progress : True, or ``callable(done, total, text)``
+
+    Returns
+    -------
+    distances : by progress, (R, R, S), and integrated, (R, R); float32 on disk where `out` is
+        given. A trajectory is at distance exactly 0 from itself
+
+    Raises
+    ------
+    InputError
+        For bad arguments, runs with one checkpoint, labels out of range; if `out` was computed from
+        something else.
+    ResourceError
+        If memory or disk does not suffice, or another process is writing `out`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ends = np.array([[[0.5, 0.5]], [[1.0, 0.0]]])
+    >>> from inpca import reindex
+    >>> run = reindex(ends, [0, 1], np.linspace(0, 1, 9))
+    >>> d = trajectory_distances([run, run[::2], run[[0, 8]]], s=5, labels=[0])
+    >>> d.integrated.shape, bool(np.allclose(d.integrated, 0, atol=1e-6))
+    ((3, 3), True)
+    """
+    with reporting(progress, "trajectories") as report:
+        found = trajectories(
+            X,
+            s,
+            index=index,
+            labels=labels,
+            kind=kind,
+            sample_set=sample_set,
+            outside=outside,
+            memory=memory,
+            executor=executor,
+            progress=report,
+        )
+        if len(found.runs) < 2:
+            raise InputError(f"`X` must hold at least 2 runs, not {len(found.runs)}.")
+        options: dict[str, Any] = {"metric": metric, "executor": executor}
+        if out is None:
+            if restart:
+                raise InputError("`restart` needs `out`: it is about distances on disk.")
+            return _in_memory(found, memory, options, report)
+        there = Path(out)
+        store = _store(there, found, metric, sample_set, resume, restart)
+        for number in range(len(found.s)):
+            pairwise_distances(
+                found.at(number),
+                out=store.matrix_path(number),
+                memory=memory,
+                progress=_part(report, number, len(found.s)),
+                **options,
+            )
+        return load_trajectory_distances(out)
+
+
+def load_trajectory_distances(path: str | os.PathLike[str]) -> TrajectoryDistances:
+    """Open what `trajectory_distances` has written to `out`; matrices are read when asked for.
+
+    Raises
+    ------
+    InputError
+        If there is none at `path`, or it is not finished.
+    DamagedStoreError
+        If a file is missing or damaged.
+    """
+    store = open_trajectories(path)
+    matrices = [store.matrix(number) for number in range(len(store.s))]
+    return TrajectoryDistances(store.runs, store.s, matrices, store.backwards, store.outside)
+
+
+def _in_memory(
+    found: Trajectories,
+    memory: int | float | str | None,
+    options: dict[str, Any],
+    report: Report,
+) -> TrajectoryDistances:
+    n_runs, n_values = len(found.runs), len(found.s)
+    held, budget = 8 * n_runs**2 * n_values, memory_budget(memory)
+    if held >= budget:
+        raise ResourceError(
+            f"The distances of {n_runs:,} runs at {n_values} values of s need "
+            f"{format_bytes(held)} but `memory` is {format_bytes(budget)}; pass `out`, or more."
+        )
+    matrices = [
+        pairwise_distances(
+            found.at(number),
+            memory=budget - held,
+            progress=_part(report, number, n_values),
+            **options,
+        )
+        for number in range(n_values)
+    ]
+    return TrajectoryDistances(found.runs, found.s, matrices, found.backwards, found.outside)
+
+
+def _part(report: Report, number: int, n_parts: int) -> Report:
+    """Progress of problem `number` as that of the whole."""
+
+    def told(done: float, total: float, text: str) -> None:
+        report(number + done / max(1.0, total), n_parts, f"s {number + 1} of {n_parts}, {text}")
+
+    return told
+
+
+def _store(
+    path: Path,
+    found: Trajectories,
+    metric: str,
+    sample_set: str,
+    resume: bool,
+    restart: bool,
+) -> StoredTrajectories:
+    """The folder at `out`: made, gone on with, replaced or refused."""
+    attrs = {"fingerprint": found.fingerprint(), "metric": metric, "sample_set": sample_set}
+    if os.path.lexists(path) and restart:
+        delete_trajectories(path)
+    if not os.path.lexists(path):
+        counts = {"backwards": found.backwards, "outside": found.outside}
+        return create_trajectories(path, found.runs, found.s, counts, attrs)
+    store = open_trajectories(path)
+    if not resume:
+        raise InputError(
+            f"`out` {path} exists already and resume=False; pass resume=True to go on, "
+            "restart=True to replace it, or another `out`."
+        )
+    different = [name for name, value in attrs.items() if store.attrs.get(name) != value]
+    if different:
+        raise InputError(
+            f"`out` {path} was computed from something else (other "
+            f"{', '.join(different).replace('fingerprint', 'runs, predictions or s')}); pass "
+            "restart=True to replace it, or another `out`."
+        )
+    return store
