@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from inpca.distance import kernels_numba as kernels
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
+from inpca.distance.reductions_numba import PANEL_KERNELS, add_diagonal
 from inpca.tiling import Tile
 
 # Rows of a tile in one job: a multiple of the kernel's eight, small enough to share out one tile;
@@ -38,11 +39,11 @@ class BlockKernel(Protocol):
         ...
 
     def sums(self, tile: Tile) -> NDArray[np.float64]:
-        """Σ_n ln a_uv[n] of a tile, (rows, columns); a diagonal tile is symmetric."""
+        """S_uv of a tile, (rows, columns); a diagonal tile is symmetric. See `divergences`."""
         ...
 
     def self_sums(self) -> Mapping[int, NDArray[np.float64]]:
-        """Σ_n ln a_uu[n] of the bands that were asked for, (models,) each."""
+        """S_uu of the bands that were asked for, (models,) each."""
         ...
 
     def floored(self, tile: Tile) -> int:
@@ -56,8 +57,8 @@ class NumbaBlock:
     Parameters
     ----------
     plan, block : the job and the part of it
-    divergence : whose features are summed
-    known : bands whose Σ_n ln a_uu[n] is known already
+    divergence : whose similarity S_uv is summed
+    known : bands whose S_uu is known already
 
     Notes
     -----
@@ -75,7 +76,7 @@ class NumbaBlock:
         shape = kernels.packed_shape(plan.tile_size, plan.slab, plan.n_classes)
         panels, samples, _, lanes = shape
         n_buffers = min(2, len(plan.slabs))
-        lead = (n_buffers, len(block.bands))
+        lead = (n_buffers, len(block.bands), len(divergence.all_features))
         self._packed = kernels.allocate((*lead, *shape), plan.dtype)
         self._floored = np.zeros((*lead, samples, panels * lanes), np.uint8)
         self._sums = np.zeros((len(block.tiles), plan.tile_size, plan.tile_size))
@@ -87,27 +88,31 @@ class NumbaBlock:
             for band in block.bands
             if band not in known and band not in diagonal
         }
-        self._classes = kernels.class_block(plan.n_classes)
+        self._kernel = PANEL_KERNELS[divergence.reduction]
+        none = -np.inf  # a floor below everything: nothing is flagged
+        floors = [none if f.floor is None else f.floor for f in divergence.all_features]
+        self._floors = np.array(floors, plan.dtype)
 
     def prepare(self, buffer: int, band: int, first: int, log_p: NDArray[np.floating]) -> None:
         """See `BlockKernel.prepare`."""
         log_p = np.ascontiguousarray(log_p, self._plan.dtype)
-        with np.errstate(under="ignore"):  # what underflows is raised to the floor
-            features = self._divergence.features(log_p, np)
-        slot = self._slots[band]
-        kernels.pack(features, first, self._packed[buffer, slot], self._floored[buffer, slot])
+        packed, floored = self._at(buffer, band)
+        for k, feature in enumerate(self._divergence.all_features):
+            with np.errstate(under="ignore"):  # what underflows is raised to the floor
+                values = feature(log_p, np)
+            kernels.pack(values, first, packed[k], floored[k], self._floors[k])
 
     def jobs(self, buffer: int, n_samples: int) -> list[Job]:
         """See `BlockKernel.jobs`."""
         flagged = {
-            band: bool(self._floored[buffer, slot, :n_samples].any())
-            for band, slot in self._slots.items()
+            band: bool(self._at(buffer, band)[1][:, :n_samples].any()) for band in self._slots
         }
+        combined = all if self._kernel.both else any
         jobs: list[Job] = [
             partial(self._add_diagonal, band, buffer, n_samples) for band in self._self_sums
         ]
         for number, (i, j) in enumerate(self._tiles):
-            count = flagged[i] and flagged[j]
+            count = combined((flagged[i], flagged[j]))
             for part in range(-(-self._plan.bands.length(i) // _ROWS_PER_JOB)):
                 jobs.append(partial(self._add, number, part, buffer, n_samples, count))
         return jobs
@@ -118,19 +123,23 @@ class NumbaBlock:
         end_row = min(first_row + _ROWS_PER_JOB, self._plan.bands.length(i))
         first_panel = first_row // kernels.LANES if i == j else 0
         where = (first_row, end_row, first_panel, self._plan.bands.length(j))
-        rows, columns = (self._packed[buffer, self._slots[band]] for band in (i, j))
-        kernels.add_log_affinities(
-            rows, columns, where, n_samples, self._classes, self._sums[number]
-        )
-        if count:
-            flags = (self._floored[buffer, self._slots[band]] for band in (i, j))
-            self._counts[number, part] += kernels.count_floored(
-                rows, columns, *flags, where, n_samples, i == j
+        (rows, row_flags), (columns, column_flags) = self._at(buffer, i), self._at(buffer, j)
+        weight, sums = self._divergence.weight, self._sums[number]
+        self._kernel.add(rows, columns, where, n_samples, weight, sums)
+        if count and self._kernel.count is not None:
+            flags = row_flags, column_flags
+            self._counts[number, part] += self._kernel.count(
+                rows, columns, *flags, where, n_samples, i == j, self._floors
             )
 
     def _add_diagonal(self, band: int, buffer: int, n_samples: int) -> None:
-        packed = self._packed[buffer, self._slots[band]]
-        kernels.add_diagonal(packed, n_samples, self._plan.n_classes, self._self_sums[band])
+        packed, weight = self._at(buffer, band)[0], self._divergence.weight
+        add_diagonal(self._kernel, packed, n_samples, weight, self._self_sums[band])
+
+    def _at(self, buffer: int, band: int) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+        """Packed features (k, P, n, C, LANES) of a band, and which are at the floor (k, n, …)."""
+        slot = self._slots[band]
+        return self._packed[buffer, slot], self._floored[buffer, slot]
 
     def sums(self, tile: Tile) -> NDArray[np.float64]:
         """See `BlockKernel.sums`."""

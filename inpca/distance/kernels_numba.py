@@ -43,7 +43,7 @@ _CHAIN = simd.CHAIN
 _SCALE = simd.SCALE
 _UNIT = 2.0**_SCALE
 _MAX_GROUP, _MIN_GROUP = 512, 64  # samples per logarithm
-_STRIP = 128  # rows at a time: their products and exponents fit the second-level cache
+STRIP = 128  # rows at a time: their products and exponents fit the second-level cache
 _CHUNK_BYTES = 1 << 17  # of a column panel that stays in the second-level cache, under a strip
 _ALIGNMENT = 64  # bytes of a cache line: vectors across two lines load at half the speed
 
@@ -123,10 +123,10 @@ register_jitable(group_samples)
 
 
 @compiled
-def pack(features: Any, first: int, packed: Any, floored: Any) -> None:
+def pack(features: Any, first: int, packed: Any, floored: Any, floor: float = FLOOR) -> None:
     """Write (k, n, C) `features` into the lanes first … first + k of `packed` (P, n, C, LANES).
 
-    `floored` (n, P · LANES) uint8 is set where a model has features at the floor in a sample.
+    `floored` (n, P · LANES) uint8 is set where a model has features ≤ `floor` in a sample.
     """
     n_models, n_samples, n_classes = features.shape
     start = 0
@@ -140,7 +140,7 @@ def pack(features: Any, first: int, packed: Any, floored: Any) -> None:
                 at_floor = False
                 for c in range(n_classes):
                     target[c, lane + u] = model[c]
-                    at_floor |= model[c] <= FLOOR
+                    at_floor |= model[c] <= floor
                 flags[first + start + u] = at_floor
         start += width
 
@@ -212,7 +212,7 @@ def _multiply_affinities(
 
 
 @compiled
-def _aligned(size: int, like: Any) -> Any:
+def aligned(size: int, like: Any) -> Any:
     """An uninitialised array of `size` items that begins at a cache line."""
     raw = np.empty(size + _ALIGNMENT // like.itemsize, like.dtype)
     start = (-raw.ctypes.data % _ALIGNMENT) // like.itemsize
@@ -220,18 +220,19 @@ def _aligned(size: int, like: Any) -> Any:
 
 
 @compiled
-def _add_group(
-    rows: Any, columns: Any, where: Any, samples: Any, shape: Any, work: Any, sums: Any
+def multiply_group(
+    rows: Any, columns: Any, where: Any, samples: Any, shape: Any, work: Any
 ) -> None:
-    """Add the logarithms of one group of samples, a strip of rows × one panel, to `sums`.
+    """Products of the affinities of one group of samples, a strip of rows × one panel.
 
     `where` = (first row, end of rows, panel, end of columns), `samples` = (first, end) of the
-    group, `shape` = (samples, classes, classes in a block) of the panels.
+    group, `shape` = (samples, classes, classes in a block) of the panels; `work` is that of
+    `group_work`, and takes the products, for `row_logarithms`.
     """
-    first_row, end_row, panel, end_column = where
+    first_row, end_row, panel, _ = where
     first, end = samples
     n_samples, n_classes, block = shape
-    products, exponents, _, biases, logs = work
+    products, exponents = work[0], work[1]
     height = simd.block_rows(rows.itemsize)
     per_sample = n_classes * LANES
     chunk = min(end - first, max(1, _CHUNK_BYTES // (per_sample * rows.itemsize)))
@@ -246,15 +247,45 @@ def _add_group(
             at = (i, j, (u - first_row) * LANES)
             part = (start - first, stop - first)
             _multiply_affinities(rows, columns, at, part, (n_classes, block), work)
-    offset = (end - first) // _CHAIN * simd.split_bias(rows.itemsize) + _SCALE
+
+
+@compiled
+def row_logarithms(row: int, n_samples: int, work: Any) -> Any:
+    """Logarithms of one row of the products of a group of `n_samples`, (LANES,)."""
+    products, exponents, _, biases, logs = work
+    offset = n_samples // _CHAIN * simd.split_bias(products.itemsize) + _SCALE
+    k = row * LANES
+    for v in range(LANES):
+        logs[v] = products[k + v]
+        biases[v] = exponents[k + v] - offset
+    split_exponents(logs.view(np.int64), biases)
+    logarithms(logs, biases)
+    return logs
+
+
+@compiled
+def group_work(rows: Any, integer: Any) -> Any:
+    """Where a group of samples is worked on; `integer` gives the exponents' dtype."""
+    size = STRIP * LANES
+    return (
+        aligned(size, rows),
+        aligned(size, integer),
+        aligned(simd.block_rows(rows.itemsize) * LANES, rows),
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.float64),
+    )
+
+
+@compiled
+def _add_group(
+    rows: Any, columns: Any, where: Any, samples: Any, shape: Any, work: Any, sums: Any
+) -> None:
+    """Add the logarithms of one group of samples, a strip of rows × one panel, to `sums`."""
+    first_row, end_row, panel, end_column = where
+    multiply_group(rows, columns, where, samples, shape, work)
     width = min(LANES, end_column - panel * LANES)
     for u in range(first_row, end_row):  # row by row: the work stays in the first-level cache
-        k = (u - first_row) * LANES
-        for v in range(LANES):
-            logs[v] = products[k + v]
-            biases[v] = exponents[k + v] - offset
-        split_exponents(logs.view(np.int64), biases)
-        logarithms(logs, biases)
+        logs = row_logarithms(u - first_row, samples[1] - samples[0], work)
         for v in range(width):
             sums[u, panel * LANES + v] += logs[v]
 
@@ -270,18 +301,11 @@ def _add_panels(
     """
     first_row, end_row, first_panel, end_column = part
     group = group_samples(shape[1])
-    size = _STRIP * LANES
-    work = (
-        _aligned(size, rows),
-        _aligned(size, integer),
-        _aligned(simd.block_rows(rows.itemsize) * LANES, rows),
-        np.empty(LANES, np.int64),
-        np.empty(LANES, np.float64),
-    )
-    for u in range(first_row, end_row, _STRIP):
+    work = group_work(rows, integer)
+    for u in range(first_row, end_row, STRIP):
         for n in range(0, n_samples, group):
             for panel in range(first_panel, -(-end_column // LANES)):
-                where = (u, min(end_row, u + _STRIP), panel, end_column)
+                where = (u, min(end_row, u + STRIP), panel, end_column)
                 samples = (n, min(n_samples, n + group))
                 _add_group(rows, columns, where, samples, shape, work, sums)
 
@@ -356,16 +380,3 @@ def add_log_affinities(
     shape = (rows.shape[1], rows.shape[2], block)
     integer = np.empty(0, np.int32 if rows.dtype == np.float32 else np.int64)
     _add_panels(rows.reshape(-1), columns.reshape(-1), integer, part, n_samples, shape, sums)
-
-
-def add_diagonal(
-    packed: NDArray[np.floating], n_samples: int, n_classes: int, sums: NDArray[np.float64]
-) -> None:
-    """Add Σ_n ln a_uu[n] to `sums` (n_models,), by the very kernel that fills the tiles."""
-    for first in range(0, len(sums), LANES):
-        part = sums[first : first + LANES]
-        panel = packed[first // LANES : first // LANES + 1]
-        square = np.zeros((LANES, LANES))
-        everything = (0, len(part), 0, len(part))
-        add_log_affinities(panel, panel, everything, n_samples, class_block(n_classes), square)
-        part += np.diagonal(square)[: len(part)]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from inpca.distance import kernels_numba as kernels
 from inpca.distance import simd
-from inpca.distance.divergences import BHATTACHARYYA
+from inpca.distance.divergences import BHATTACHARYYA, Reduction
+from inpca.distance.reductions_numba import PANEL_KERNELS, add_diagonal
 
 SUMS = """
 import sys
@@ -157,10 +158,11 @@ def test_distances__of_near_copies_err_less_than_1e8():
 
 
 def test_add_diagonal__is_the_diagonal_of_the_tile():
+    kernel = PANEL_KERNELS[Reduction.LOG_AFFINITY]
     for dtype in (np.float32, np.float64):
         log_p = naive.random_models(150, 21, 10).astype(dtype)
         diagonal = np.zeros(150)
-        kernels.add_diagonal(packed(log_p)[0], 21, 10, diagonal)
+        add_diagonal(kernel, packed(log_p)[0][None], 21, 1.0, diagonal)
         assert (diagonal == np.diagonal(log_sums(log_p))).all()
 
 
