@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.plotting import style
 from inpca.plotting.labels import point_outside, write_names
-from inpca.plotting.layers import LINE_OF, Look, draw_models, draw_references, read_look
+from inpca.plotting.layers import LINE_OF, Look, draw_curve, draw_models, draw_references, read_look
 from inpca.plotting.scene import Scene, read_scene
 from inpca.plotting.space import bar_axes, space_axes, trim
 from inpca.plotting.style import EmbeddingLike, Stress, require
@@ -44,6 +44,7 @@ def plot_pairs(
     projected_models: pd.DataFrame | None = None,
     components: Sequence[int] = (1, 2, 3),
     log_color: bool | None = None,
+    geodesic: ArrayLike | None = None,
     figure: "Figure | None" = None,
 ) -> "Figure":
     """Draw each pair of the first three coordinates side by side (as in Fig. 3A of the paper).
@@ -62,6 +63,8 @@ def plot_pairs(
         are left out when `components` is not given
     log_color : logarithmic colours; by default for positive numbers that span more than a factor
         of 50, as losses do
+    geodesic : (n_points, n_components) coordinates of points on the geodesic from ignorance to
+        truth (or of any other curve), drawn as a black line
     figure : figure to draw into, made by pyplot if not given
 
     Raises
@@ -80,6 +83,10 @@ def plot_pairs(
     for ax, pair in zip(panels, pairs):
         draw_models(ax, scene, pair, look)
         insides.append(_frame(ax, scene, pair))
+        if geodesic is not None:
+            limits = ax.get_xlim(), ax.get_ylim()
+            draw_curve(ax, geodesic, pair)
+            ax.set(xlim=limits[0], ylim=limits[1])
         draw_references(ax, scene, pair, insides[-1])
         ax.set_xlabel(style.axis_label(embedding, pair[0], join="\n"))
         ax.set_ylabel(style.axis_label(embedding, pair[1], join="\n"))
@@ -100,6 +107,7 @@ def plot_3d(
     projected_models: pd.DataFrame | None = None,
     components: Sequence[int] = (1, 2, 3),
     log_color: bool | None = None,
+    geodesic: ArrayLike | None = None,
     view: tuple[float, float] = (22.0, -60.0),
     figure: "Figure | None" = None,
     ax: "Axes3D | None" = None,
@@ -119,6 +127,8 @@ def plot_3d(
     if ax is None:
         ax = space_axes(figure or require("matplotlib.pyplot").figure(figsize=(8, 6)))
     draw_models(ax, scene, numbers, look)
+    if geodesic is not None:
+        draw_curve(ax, geodesic, numbers)
     draw_references(ax, scene, numbers)
     _widen(ax, scene, numbers)
     for axis, number in zip((ax.xaxis, ax.yaxis, ax.zaxis), numbers):
@@ -313,7 +323,7 @@ def _explain(figure: Any, axes: list[Any], look: Look, bar: Any = None) -> None:
             list(named.values()),
             list(named),
             loc="outside lower center" if outside else "lower center",
-            ncols=_legend_columns(root, len(named)),
+            ncols=_legend_columns(figure, len(named)),
             frameon=False,
             title=title,
             markerscale=1.3,
@@ -334,6 +344,7 @@ def _handles(axes: list[Any]) -> dict[str, Any]:
 
 
 def _legend_columns(figure: Any, n_entries: int) -> int:
-    """As many columns as the width of the figure holds, evenly filled."""
-    most = max(1, int(figure.get_figwidth() / 1.7))
+    """As many columns as the width of the figure, or of its part, holds, evenly filled."""
+    inches = figure.bbox.width / _root(figure).dpi
+    most = max(1, int(inches / 1.7))
     return -(-n_entries // -(-n_entries // most))

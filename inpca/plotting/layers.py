@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.plotting import style
@@ -194,6 +194,21 @@ def draw_references(
             label=reference_name(key),
             **_flat(ax),
         )
+
+
+def draw_curve(
+    ax: Any, curve: ArrayLike, components: tuple[int, ...], label: str = "geodesic P₀ to P*"
+) -> None:
+    """Draw a black curve through given coordinates, (n_points, n_components), over the models."""
+    points = np.asarray(curve, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < max(components) or not np.isfinite(points).all():
+        raise InputError(
+            "`geodesic` must hold finite coordinates (n_points, n_components) with at least "
+            f"{max(components)} components, not shape {points.shape}; project points of "
+            "inpca.geodesic with InPCA.transform."
+        )
+    chosen = points[:, [number - 1 for number in components]]
+    ax.plot(*chosen.T, color="black", linewidth=1.8, zorder=5, label=label)
 
 
 def _line(

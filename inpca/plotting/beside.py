@@ -1,0 +1,96 @@
+"""Two sets of coordinates side by side: train and test, few points and all of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.plotting.figures import plot_3d
+from inpca.plotting.style import EmbeddingLike, require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+# Where the axes stand in their half of the figure, and how much of it the box fills.
+_INSIDE, _ZOOM = (-0.02, 0.14, 0.98, 0.82), 0.88
+
+
+class _Placed(NamedTuple):
+    """Coordinates of some models with the words of the embedding that they are in."""
+
+    embedding_: NDArray[np.float64]
+    eigenvalues_: NDArray[np.float64]
+    signature_: NDArray[np.int64]
+    explained_stress_: NDArray[np.float64]
+    explained_stress_root_: NDArray[np.float64]
+
+
+def plot_beside(
+    embedding: EmbeddingLike,
+    pictures: Mapping[str, tuple[ArrayLike, pd.DataFrame]],
+    color: str | None = "architecture",
+    *,
+    components: Sequence[int] = (1, 2, 3),
+    geodesics: Mapping[str, ArrayLike] | None = None,
+    view: tuple[float, float] = (22.0, -60.0),
+    figure: "Figure | None" = None,
+) -> "Figure":
+    """Draw several sets of models in one embedding's coordinates, side by side, at one scale.
+
+    For train and test in the coordinates of train (Fig. 6A of the paper), and for models that were
+    projected into the embedding of four points beside the embedding of all (Fig. 11), aligned by
+    `inpca.align`.
+
+    Parameters
+    ----------
+    embedding : whose coordinates they are
+    pictures : title → (coordinates (n, n_components), table of n rows)
+    color, components, view : see `plot_3d`
+    geodesics : title → (n_points, n_components) coordinates of a curve in that picture
+
+    Raises
+    ------
+    InputError
+        If coordinates, tables and columns do not fit each other.
+    """
+    if not pictures:
+        raise InputError("`pictures` must hold at least one (coordinates, table).")
+    placed = {title: _placed(embedding, points) for title, (points, _) in pictures.items()}
+    if figure is None:
+        size = (5.8 * len(pictures), 5.4)
+        figure = require("matplotlib.pyplot").figure(figsize=size)
+    panels: Any = figure.subfigures(1, len(pictures), squeeze=False)[0]
+    drawn = []
+    for panel, (title, (_, table)) in zip(panels, pictures.items()):
+        ax = panel.add_axes(_INSIDE, projection="3d")
+        panel.suptitle(title)
+        curve = (geodesics or {}).get(title)
+        plot_3d(
+            placed[title], table, color, components=components, view=view, geodesic=curve, ax=ax
+        )
+        # The words of the axes stand outside of the box: leave room for them.
+        ax.set_box_aspect(None, zoom=_ZOOM)
+        drawn.append(ax)
+    _same_scale(drawn)
+    return figure
+
+
+def _placed(embedding: EmbeddingLike, points: ArrayLike) -> _Placed:
+    return _Placed(
+        np.asarray(points, dtype=np.float64),
+        np.asarray(embedding.eigenvalues_),
+        np.asarray(embedding.signature_),
+        np.asarray(embedding.explained_stress_),
+        np.asarray(embedding.explained_stress_root_),
+    )
+
+
+def _same_scale(drawn: list[Any]) -> None:
+    for get, put in (("get_xlim", "set_xlim"), ("get_ylim", "set_ylim"), ("get_zlim", "set_zlim")):
+        limits = np.array([getattr(ax, get)() for ax in drawn])
+        for ax in drawn:
+            getattr(ax, put)(limits.min(), limits.max())
