@@ -162,3 +162,109 @@ def joint_embedding(d_other, d, n_components):
     w = -0.5 * (d_other - r[:, None] - r[None, :] + r.mean())
     kept = values[:n_components]
     return (w @ vectors[:, :n_components]) / (np.sign(kept) * np.sqrt(np.abs(kept)))
+
+
+def class_manifolds(activations, labels):
+    """Radii (Eq. 9, sum over pairs) and centre distances (Eq. 10) of unit-normalised activations."""
+    units = [row / np.sqrt((row**2).sum()) for row in np.asarray(activations, np.float64)]
+    classes = sorted(set(np.asarray(labels).tolist()))
+    sets = [[x for x, label in zip(units, labels) if label == c] for c in classes]
+    radius = [
+        math.sqrt(sum(((x - y) ** 2).sum() for x in one for y in one) / (2 * len(one) ** 2))
+        for one in sets
+    ]
+    centres = [sum(one) / len(one) for one in sets]
+    distance = [[math.sqrt(((a - b) ** 2).sum()) for b in centres] for a in centres]
+    return np.array(radius), np.array(distance)
+
+
+def _each_pair(log_p, log_q, of_rows):
+    """Mean over the samples of `of_rows(a, b)` (N,), a and b log-probabilities (N, C), (u, v)."""
+    log_q = log_p if log_q is None else log_q
+    pairs = [[of_rows(np.float64(a), np.float64(b)).mean() for b in log_q] for a in log_p]
+    return np.array(pairs)
+
+
+def jeffreys(log_p, log_q=None):
+    """Mean of Σ_c (p − q)(ln p − ln q), ln p not less than 2 ln FLOOR."""
+
+    def of_rows(a, b):
+        a, b = np.maximum(a, 2 * math.log(FLOOR)), np.maximum(b, 2 * math.log(FLOOR))
+        return ((np.exp(a) - np.exp(b)) * (a - b)).sum(axis=-1)
+
+    return _each_pair(log_p, log_q, of_rows)
+
+
+def one_sided(log_p, log_q=None):
+    """Contributions to `jeffreys` with a class where one model alone is at the floor."""
+    floor, count = 2 * math.log(FLOOR), 0
+    others = log_p if log_q is None else log_q
+    for u, a in enumerate(log_p):
+        for v, b in enumerate(others):
+            if log_q is not None or u < v:
+                count += int(((a <= floor) != (b <= floor)).any(axis=-1).sum())
+    return count
+
+
+def hellinger2(log_p, log_q=None):
+    """Mean of 1 − affinity, as ½ ‖√p − √q‖²."""
+    return _each_pair(
+        log_p, log_q, lambda a, b: ((np.exp(a / 2) - np.exp(b / 2)) ** 2).sum(axis=-1) / 2
+    )
+
+
+def geodesic_distance(log_p, log_q=None, power=1):
+    """Mean of arccos(affinity)^power, as 2 arcsin(½ ‖√p − √q‖)."""
+
+    def of_rows(a, b):
+        chord = np.linalg.norm(np.exp(a / 2) - np.exp(b / 2), axis=-1)
+        return (2 * np.arcsin(chord / 2)) ** power
+
+    return _each_pair(log_p, log_q, of_rows)
+
+
+def jensen_shannon(log_p, log_q=None):
+    """Mean of ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q), 0 ln 0 = 0."""
+
+    def of_rows(a, b):
+        mixture = np.logaddexp(a, b) - math.log(2)
+        with np.errstate(invalid="ignore"):
+            left, right = np.exp(a) * (a - mixture), np.exp(b) * (b - mixture)
+        return (np.nan_to_num(left, nan=0.0) + np.nan_to_num(right, nan=0.0)).sum(axis=-1) / 2
+
+    return _each_pair(log_p, log_q, of_rows)
+
+
+def euclidean(log_p, log_q=None):
+    """Mean of Σ_c (p − q)²."""
+    return _each_pair(log_p, log_q, lambda a, b: ((np.exp(a) - np.exp(b)) ** 2).sum(axis=-1))
+
+
+def chernoff(log_p, log_q=None, alpha=0.5):
+    """−½ mean of ln Σ pᵃ q¹⁻ᵃ + ln Σ p¹⁻ᵃ qᵃ, powers not less than FLOOR, self-normalised."""
+
+    def of_rows(a, b):
+        total = 0.0
+        for power in (alpha, 1 - alpha):
+            x = np.maximum(np.exp(power * a), FLOOR)
+            y = np.maximum(np.exp((1 - power) * b), FLOOR)
+            total = total - np.log((x * y).sum(axis=-1)) / 2
+        return total
+
+    d = _each_pair(log_p, log_q, of_rows)
+    d_u = np.array([of_rows(a, a).mean() for a in np.float64(log_p)])
+    d_v = d_u if log_q is None else np.array([of_rows(b, b).mean() for b in np.float64(log_q)])
+    return d - (d_u[:, None] + d_v[None, :]) / 2
+
+
+DIVERGENCES = {
+    "bhattacharyya": lambda p, q=None: distance(p, q),
+    "jeffreys": jeffreys,
+    "hellinger2": hellinger2,
+    "geodesic": geodesic_distance,
+    "geodesic2": lambda p, q=None: geodesic_distance(p, q, 2),
+    "jensen-shannon": jensen_shannon,
+    "euclidean": euclidean,
+    "chernoff:0.3": lambda p, q=None: chernoff(p, q, 0.3),
+    "renyi:0.8": lambda p, q=None: chernoff(p, q, 0.8) / 0.2,
+}
