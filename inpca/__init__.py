@@ -29,6 +29,7 @@ _HOME = {
     "open_ensemble": "inpca.store.ensemble",
     "pairwise_distances": "inpca.distance.pairwise",
     "progress": "inpca.geometry.progress",
+    "sample_progress": "inpca.geometry.progress",
     "reindex": "inpca.geometry.trajectory",
     "trajectory_distances": "inpca.geometry.trajectory_distances",
 }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -150,9 +151,10 @@ def average_source(
     done = 0
     size = _slab_samples(source, models, memory, executor.n_workers)
     slabs = (slice(n, min(n + size, n_samples)) for n in range(0, n_samples, size))
-    for count in executor.map(fill, slabs):
-        done += count
-        report(done, n_samples, f"{done:,} of {n_samples:,} samples")
+    with closing(executor.map(fill, slabs)) as counts:
+        for count in counts:
+            done += count
+            report(done, n_samples, f"{done:,} of {n_samples:,} samples")
     return out
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.errors import InputError
 from inpca.geometry.geodesic import SMALL_ANGLE, angles
 from inpca.geometry.kernels_numba import label_coordinates, plane_coordinates
-from inpca.predictions import Floats, Kind, to_log_probs
+from inpca.predictions import Floats
 
 Float64 = NDArray[np.float64]
 
@@ -29,20 +29,34 @@ class Ends(Protocol):
         """Coordinates of √p (k, n, C), the samples `samples`, in the planes: into `x`, `y`."""
         ...
 
+    def as_pair(self) -> "Pair":
+        """The same with both models spelled out, (n_samples, n_classes) each."""
+        ...
+
 
 class IgnoranceToTruth:
     """From 1/C everywhere to the one-hot labels; needs nothing of size N · C."""
 
     def __init__(self, labels: NDArray[np.int64], n_classes: int) -> None:
-        self._labels = labels
+        self._labels, self._n_classes = labels, n_classes
         self.angles = np.array([math.acos(1 / math.sqrt(n_classes))])
 
     def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
         label_coordinates(roots, self._labels[samples], x, y)
 
+    def as_pair(self) -> "Pair":
+        """The same with both models spelled out."""
+        shape = len(self._labels), self._n_classes
+        return Pair(np.full(shape, -math.log(self._n_classes)), _truth(self._labels, shape[1]))
+
 
 class Pair:
-    """From one model to another: log-probabilities (n_samples, n_classes) each."""
+    """From one model to another: log-probabilities (n_samples, n_classes) each.
+
+    Attributes
+    ----------
+    along, across : (n_samples, n_classes) orthonormal: √start, and towards √end
+    """
 
     def __init__(self, start: Floats, end: Floats) -> None:
         along, to = np.exp(0.5 * start.astype(np.float64)), np.exp(0.5 * end.astype(np.float64))
@@ -55,26 +69,33 @@ class Pair:
         across -= along * np.einsum("nc,nc->n", along, across)[:, None]
         length = np.linalg.norm(across, axis=-1, keepdims=True)
         across /= np.where(self.angles[:, None] > 0, length, 1.0)
-        self._along, self._across = along, across
+        self.along, self.across = along, across
+
+    def as_pair(self) -> "Pair":
+        """Itself."""
+        return self
 
     def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
-        plane_coordinates(roots, self._along[samples], self._across[samples], x, y)
+        plane_coordinates(roots, self.along[samples], self.across[samples], x, y)
 
 
 def make_ends(
-    shape: tuple[int, int],
-    labels: ArrayLike | None,
-    start: ArrayLike | None,
-    end: ArrayLike | None,
-    kind: Kind,
+    shape: tuple[int, int], labels: ArrayLike | None, start: Floats | None, end: Floats | None
 ) -> Ends:
-    """The ends that `labels`, `start` and `end` of `progress` mean, for models of `shape` (N, C).
+    """The ends of a geodesic between models of `shape` (N, C).
+
+    Parameters
+    ----------
+    shape : (n_samples, n_classes)
+    labels : true classes (n_samples,): truth is the end
+    start : log-probabilities of `shape`; None: ignorance
+    end : log-probabilities of `shape`, where there are no `labels`
 
     Raises
     ------
     InputError
-        For labels that are no classes; ends of another shape; if nothing, or two things, say where
-        the geodesic ends.
+        For labels that are no classes; ends of another shape, or that coincide; if nothing, or two
+        things, say where the geodesic ends.
     """
     n_samples, n_classes = shape
     if (labels is None) == (end is None):
@@ -82,18 +103,20 @@ def make_ends(
             "`labels` (the true classes) or `end` (a model) must say where the geodesic ends; give "
             f"one, not {'none' if labels is None else 'both'}."
         )
-    true = None if labels is None else check_labels(labels, n_samples, n_classes)
-    if true is not None and start is None:
-        return IgnoranceToTruth(true, n_classes)
-    first = np.full(shape, -math.log(n_classes)) if start is None else _model(start, kind, "start")
-    last = _truth(true, n_classes) if true is not None else _model(end, kind, "end")
-    for name, model in (("start", first), ("end", last)):
+    if labels is not None:
+        true = check_labels(labels, n_samples, n_classes)
+        if start is None:
+            return IgnoranceToTruth(true, n_classes)
+        end = _truth(true, n_classes)
+    first = np.full(shape, -math.log(n_classes)) if start is None else start
+    assert end is not None
+    for name, model in (("start", first), ("end", end)):
         if model.shape != shape:
             raise InputError(
                 f"`{name}` must be one model on the samples of `X`, shape {shape}, not "
                 f"{model.shape}."
             )
-    pair = Pair(first, last)
+    pair = Pair(first, end)
     if not pair.angles.any():
         raise InputError(
             "`start` and `end` must be different models: the geodesic between them is a point."
@@ -122,8 +145,3 @@ def _truth(labels: NDArray[np.int64], n_classes: int) -> Float64:
     log_p = np.full((len(labels), n_classes), -np.inf)
     log_p[np.arange(len(labels)), labels] = 0.0
     return log_p
-
-
-def _model(model: ArrayLike | None, kind: Kind, name: str) -> Floats:
-    assert model is not None
-    return to_log_probs(model, kind, name=name)

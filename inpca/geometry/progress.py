@@ -7,6 +7,7 @@ r cos φ = x and r sin φ = y each term is arccos(r cos(αθ − φ)). √p has 
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.distance.planner import memory_budget
-from inpca.distance.request import Models, source_of
-from inpca.errors import ResourceError
+from inpca.distance.request import Models
+from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
+from inpca.geometry import namespace
 from inpca.geometry.ends import Ends, make_ends
 from inpca.geometry.kernels_numba import nearest
-from inpca.predictions import Kind, PredictionSource
+from inpca.geometry.routes import End, Route, routes
+from inpca.predictions import Kind, PredictionSource, to_log_probs
 from inpca.reporting import ProgressArgument, Report, reporting
-from inpca.store.ensemble import Ensemble
 from inpca.units import format_bytes
 
 Float64 = NDArray[np.float64]
@@ -40,32 +42,36 @@ def progress(
     *,
     kind: Kind = "probs",
     sample_set: str = "train",
-    start: ArrayLike | None = None,
-    end: ArrayLike | None = None,
+    start: End = None,
+    end: End = None,
     memory: int | float | str | None = None,
     executor: ExecutorArgument = None,
     progress: ProgressArgument = None,
-) -> Float64:
+) -> Any:
     """Position of each model's nearest point on a geodesic, by default ignorance → truth (Eq. 4).
 
     Parameters
     ----------
     X : predictions (n_models, n_samples, n_classes) of `kind`, an `Ensemble`, or any
-        `PredictionSource`
+        `PredictionSource`. An array of cupy, or of another namespace of the array API, is worked
+        on where it is
     labels : (n_samples,) true classes, the geodesic's end; of an ensemble its sample set's unless
         others are given (another task's truth)
     kind : of `X`, `start` and `end`: ``"probs"``, ``"log_probs"``, ``"logits"`` or
         ``"sqrt_probs"``
     sample_set : of ensembles
-    start : predictions (n_samples, n_classes) to begin at; default ignorance
-    end : predictions (n_samples, n_classes) to end at, instead of `labels`
+    start : predictions (n_samples, n_classes) to begin at; default ignorance. Of an ensemble also
+        a model's key, ``"run-3/0"``, or ``"first"``: each model's own run's first checkpoint
+    end : predictions to end at, instead of `labels`. Of an ensemble also a model's key, or
+        ``"last"``: each model's own run's last checkpoint
     memory : bytes allowed, such as ``"2GB"``; default half of what is available
     executor : None (threads over all cores), a number of threads, or ``"serial"``
     progress : True, or ``callable(done, total, text)``
 
     Returns
     -------
-    s : (n_models,) float64 in [0, 1], to 1e-10; one of them where several points are equally near
+    s : (n_models,) float64 in [0, 1], to 1e-10; one of them where several points are equally
+        near. In the namespace of `X` where that is an array
 
     Raises
     ------
@@ -83,21 +89,97 @@ def progress(
 
     Examples
     --------
-    >>> import numpy as np
     >>> halfway = [[[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]]]
     >>> progress(halfway, [0, 1, 0]).round(3)
     array([0.262])
     """
-    source = source_of(X, kind, sample_set, "X")
-    if isinstance(X, Ensemble) and labels is None and end is None:
-        labels = X.sample_sets[sample_set].labels
-    ends = make_ends(source.shape[1:], labels, start, end, kind)
+    xp = namespace.foreign_namespace(X)
+    if xp is not None:
+        return _in_namespace(X, labels, start, end, kind, xp)
+    workers = get_executor(executor)
     with reporting(progress, "progress") as report:
-        return nearest_positions(source, ends, memory, get_executor(executor), report)
+        return _along(routes(X, labels, start, end, kind, sample_set), memory, workers, report)
+
+
+def sample_progress(
+    X: Models,
+    labels: ArrayLike | None = None,
+    *,
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    start: End = None,
+    end: End = None,
+    memory: int | float | str | None = None,
+) -> Float64:
+    """Position of each model's nearest point on the geodesic, in every sample by itself.
+
+    The parameters are those of `progress`.
+
+    Returns
+    -------
+    (n_models, n_samples) float64 in [0, 1]; NaN in samples where start and end coincide, or where
+    a model overlaps with neither: all points are equally near
+
+    Raises
+    ------
+    InputError
+        As `progress`.
+    ResourceError
+        If the result is larger than `memory`.
+    """
+    found: dict[int, Float64] = {}
+    for route in routes(X, labels, start, end, kind, sample_set):
+        n_models, n_samples = route.source.shape[:2]
+        _check_result(n_models * n_samples * 8, memory)
+        cut = _cut(route.source, memory_budget(memory), 1)
+        for models in _blocks(n_models, cut.models):
+            x, y = plane(route.source, route.ends, models, cut)
+            angles = np.broadcast_to(route.ends.angles, n_samples)
+            known = (angles > 0) & ((x != 0) | (y != 0))
+            with np.errstate(divide="ignore", invalid="ignore"):  # angle 0: NaN by `known`
+                position = np.clip(np.arctan2(y, x) / angles, 0.0, 1.0)
+            rows = route.rows[models].tolist()
+            found |= dict(zip(rows, np.where(known, position, np.nan)))
+    return np.stack([found[row] for row in range(len(found))])
+
+
+def _check_result(needed: int, memory: int | float | str | None) -> None:
+    budget = memory_budget(memory)
+    if needed > budget:
+        raise ResourceError(
+            f"Progress of every sample needs {format_bytes(needed)} but `memory` is "
+            f"{format_bytes(budget)}; take fewer models at a time."
+        )
+
+
+def _along(
+    ways: Iterator[Route], memory: int | float | str | None, workers: Executor, report: Report
+) -> Float64:
+    parts = [
+        (one.rows, nearest_positions(one.source, one.ends, memory, workers, report)) for one in ways
+    ]
+    out = np.empty(sum(len(rows) for rows, _ in parts))
+    for rows, values in parts:
+        out[rows] = values
+    return out
+
+
+def _in_namespace(
+    X: Any, labels: ArrayLike | None, start: End, end: End, kind: Kind, xp: Any
+) -> Any:
+    if X.ndim != 3 or 0 in X.shape:
+        raise InputError(f"`X` must have shape (n_models, n_samples, n_classes), not {X.shape}.")
+    models = {}
+    for name, given in (("start", start), ("end", end)):
+        if isinstance(given, str):
+            raise InputError(f"`{name}` can be named only for an Ensemble, not {given!r}.")
+        models[name] = None if given is None else to_log_probs(given, kind, name=name)
+    ends = make_ends(X.shape[1:], labels, models["start"], models["end"])
+    return namespace.positions(X, kind, ends.as_pair(), xp)
 
 
 @dataclass(frozen=True)
-class _Cut:
+class Cut:
     """How predictions are read: `models` at a time, each in pieces of `samples`."""
 
     models: int
@@ -122,9 +204,10 @@ def nearest_positions(
         return len(x)
 
     done = 0
-    for count in executor.map(place, _blocks(n_models, cut.models)):
-        done += count
-        report(done, n_models, f"{done:,} of {n_models:,} models")
+    with closing(executor.map(place, _blocks(n_models, cut.models))) as counts:
+        for count in counts:
+            done += count
+            report(done, n_models, f"{done:,} of {n_models:,} models")
     return positions
 
 
@@ -140,7 +223,7 @@ def plane(source: PredictionSource, ends: Ends, models: slice, cut: Any) -> tupl
     return x, y
 
 
-def _cut(source: PredictionSource, memory: int, n_workers: int) -> _Cut:
+def _cut(source: PredictionSource, memory: int, n_workers: int) -> Cut:
     n_models, n_samples, n_classes = source.shape
     share = memory // n_workers
     per_sample = n_classes * source.dtype.itemsize
@@ -155,9 +238,9 @@ def _cut(source: PredictionSource, memory: int, n_workers: int) -> _Cut:
     if block < n_samples * per_sample:
         chunk = int(getattr(source, "chunk_samples", 1))
         samples = block // per_sample
-        return _Cut(1, max(samples // chunk * chunk, min(samples, n_samples)))
+        return Cut(1, max(samples // chunk * chunk, min(samples, n_samples)))
     models = min(block // (n_samples * per_sample), share // (_COPIES * n_samples * 16) + 1)
-    return _Cut(max(1, min(models, -(-n_models // n_workers))), n_samples)
+    return Cut(max(1, min(models, -(-n_models // n_workers))), n_samples)
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:
