@@ -25,15 +25,20 @@ class DivergedError(InputError):
     """A training whose predictions, or whose loss, are no longer numbers."""
 
 
-class RunOptions(TypedDict, total=False):
+class CallbackOptions(TypedDict, total=False):
     """What every recorder takes; `BaseRecorder` says what each means."""
 
     schedule: ScheduleArgument
-    batches_per_epoch: int | None
-    epochs: int | None
     n_classes: int | None
     resume: bool
     restart: bool
+
+
+class RunOptions(CallbackOptions, total=False):
+    """The same where the caller alone knows how long the training is."""
+
+    batches_per_epoch: int | None
+    epochs: int | None
 
 
 class BaseRecorder:
@@ -101,6 +106,11 @@ class BaseRecorder:
         if (self.path / "ensemble.json").is_file():
             self._start_run(open_ensemble(self.path))
 
+    @property
+    def last_step(self) -> float:
+        """The last step that the run has; −∞ where it has none."""
+        return self._last_step
+
     def due(self, step: int, epoch: float) -> bool:
         """Whether the schedule wants this step; steps of a resumed run's past are not wanted."""
         self._seen_step = step
@@ -110,7 +120,7 @@ class BaseRecorder:
         """End the run; what was recorded stays. A second call does nothing."""
         if not self._closed:
             self._warn_of_end()
-        self._release()
+        self.release()
 
     def _warn_of_end(self) -> None:
         """Say that the trained network is not among the checkpoints; only a known length tells."""
@@ -122,7 +132,8 @@ class BaseRecorder:
                 stacklevel=3,
             )
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """End the run after an error: as `close`, without a word on what it lacks."""
         self._closed = True
         if self._writer is not None:
             self._writer.close()
@@ -140,7 +151,7 @@ class BaseRecorder:
         if kind is None:
             self.close()
         else:
-            self._release()
+            self.release()
 
     def _append(
         self,
@@ -151,6 +162,7 @@ class BaseRecorder:
         step: int,
         epoch: float,
         metrics: Mapping[str, float] | None = None,
+        observables: Mapping[str, Any] | None = None,
     ) -> None:
         """Check one checkpoint against the run's sample sets and commit it."""
         if self._closed:
@@ -163,7 +175,12 @@ class BaseRecorder:
             self._check_classes(name, predictions[name].shape[-1], step)
             self._check_labels(name, labels[name], step)
         self._writer.append(
-            dict(predictions), kind=kind, step=step, epoch=epoch, metrics=dict(metrics or {})
+            dict(predictions),
+            kind=kind,
+            step=step,
+            epoch=epoch,
+            metrics=dict(metrics or {}),
+            observables=observables,
         )
         self._last_step = step
         self.n_recorded += 1

@@ -129,13 +129,19 @@ class Recorder(BaseRecorder):
         device, dtype = _home(model)
         predictions, labels = {}, {}
         with evaluating(model), _generators_restored(self._loaders.values(), device):
-            for name, loader in self._loaders.items():
-                parts = [self._predict_batch(model, batch, device, dtype, name) for batch in loader]
-                if not parts:
-                    raise InputError(f"The loader of sample set {name!r} is empty.")
-                predictions[name] = np.concatenate([log_p for log_p, _ in parts])
-                labels[name] = np.concatenate([y for _, y in parts])
+            for name in self._loaders:
+                predictions[name], labels[name] = self._predict_set(model, name, device, dtype)
         return predictions, labels
+
+    def _predict_set(
+        self, model: nn.Module, name: str, device: torch.device, dtype: torch.dtype | None
+    ) -> tuple[NDArray[np.float32], Labels]:
+        """Log-probabilities and labels of one sample set, the network being in eval mode."""
+        loader = self._loaders[name]
+        parts = [self._predict_batch(model, batch, device, dtype, name) for batch in loader]
+        if not parts:
+            raise InputError(f"The loader of sample set {name!r} is empty.")
+        return np.concatenate([log_p for log_p, _ in parts]), np.concatenate([y for _, y in parts])
 
     def _predict_batch(
         self,

@@ -22,7 +22,8 @@ def pruning_plan(
     """What to train on to see what the samples of some sets are for (Fig. 2).
 
     A plan is plain data, ready for JSON and YAML: a name for each training set, with the samples
-    to keep of it and the columns that tell the runs apart in the models table.
+    to keep and the columns that tell the runs apart in the models table. Written to a file of its
+    own (``json.dump(plan[name], file)``), an entry is what a sweep takes as ``keep``.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def pruning_plan(
 
     Returns
     -------
-    name → ``{"keep": {sample_set: [index, …]}, "config": {"pruned": name, "n_pruned": …,
+    name → ``{"sample_set": …, "keep": [index, …], "config": {"pruned": name, "n_pruned": …,
     "pruned_at_random": …}}``; indices increase
 
     Raises
@@ -49,8 +50,8 @@ def pruning_plan(
     >>> list(plan)
     ['all', 'without-stragglers', 'without-stragglers-random-0']
     >>> plan["without-stragglers"]["keep"]
-    {'train': [0, 2, 3]}
-    >>> len(plan["without-stragglers-random-0"]["keep"]["train"])
+    [0, 2, 3]
+    >>> len(plan["without-stragglers-random-0"]["keep"])
     3
     """
     masks = _check_sets(sets)
@@ -75,7 +76,8 @@ def _entry(
     sample_set: str, mask: NDArray[np.bool_], name: str, *, at_random: bool
 ) -> dict[str, Any]:
     config = {"pruned": name, "n_pruned": int(mask.sum()), "pruned_at_random": at_random}
-    return {"keep": {sample_set: np.flatnonzero(~mask).tolist()}, "config": config}
+    kept = np.flatnonzero(~mask).tolist()
+    return {"sample_set": sample_set, "keep": kept, "config": config}
 
 
 def _check_sets(sets: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.bool_]]:

@@ -244,6 +244,7 @@ class Ensemble:
         epoch: ArrayLike | None = None,
         config: Mapping[str, Any] | None = None,
         metrics: Mapping[str, ArrayLike] | None = None,
+        observables: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Record a whole run from arrays; it becomes visible at once, or not at all.
 
@@ -257,6 +258,7 @@ class Ensemble:
         epoch : epochs of the checkpoints; by default unknown (NaN)
         config : see `start_run`
         metrics : further scalars, name → (n_checkpoints,)
+        observables : of hidden layers, see `RunWriter.append`; name → (n_checkpoints, …)
 
         Raises
         ------
@@ -265,7 +267,7 @@ class Ensemble:
             ensemble's sample sets. Nothing is left on disk then.
         """
         with self.start_run(run_id, config) as writer:
-            record_run(writer, predictions, kind, step, epoch, metrics or {})
+            record_run(writer, predictions, kind, step, epoch, metrics or {}, observables)
 
     # -- files ------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ def record_run(
     step: ArrayLike | None,
     epoch: ArrayLike | None,
     metrics: Mapping[str, ArrayLike],
+    observables: Mapping[str, ArrayLike] | None = None,
 ) -> None:
     """Stage all checkpoints block by block, then commit them at once; see `Ensemble.add_run`."""
     check_is_mapping(predictions)
@@ -29,6 +30,9 @@ def record_run(
     scalars = {
         name: _scalar(values, count, f"metrics[{name!r}]") for name, values in metrics.items()
     }
+    hidden = {name: np.asanyarray(values) for name, values in (observables or {}).items()}
+    for name, values in hidden.items():
+        _check_length(values, count, f"observables[{name!r}]")
     steps = _whole(np.arange(count) if step is None else _scalar(step, count, "step"))
     epochs = np.full(count, np.nan) if epoch is None else _scalar(epoch, count, "epoch")
     largest = max(array[:1].size for array in arrays.values()) * 8
@@ -42,6 +46,7 @@ def record_run(
                 steps[rows].tolist(),
                 epochs[rows].tolist(),
                 {name: values[rows].tolist() for name, values in scalars.items()},
+                {name: values[rows] for name, values in hidden.items()},
             )
 
 
@@ -71,6 +76,13 @@ def _scalar(values: ArrayLike, count: int, name: str) -> NDArray[Any]:
             f"shape {array.shape}."
         )
     return array
+
+
+def _check_length(values: NDArray[Any], count: int, name: str) -> None:
+    if values.shape[:1] != (count,):
+        raise InputError(
+            f"`{name}` must have one row per checkpoint, {count} of them, not shape {values.shape}."
+        )
 
 
 def _whole(step: NDArray[Any]) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from inpca.store import schema
 from inpca.store.files import Damage, damaged, read_chunk
 from inpca.store.group import METADATA, parse_root
 from inpca.store.layout import Array, CorruptChunk, Document, ShardLayout, digest
+from inpca.store.observables import ACTIVATIONS, RowArray, is_observable, of_layer, row_arrays
 
 SUFFIX = ".zarr"
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
@@ -126,6 +127,63 @@ class Run:
         for index in range(-(-self.n_checkpoints // _ROWS)):
             yield self.path / name / f"c.{index}"
 
+    # -- hidden layers ----------------------------------------------------------------------------
+
+    @property
+    def observable_names(self) -> list[str]:
+        """What was recorded of hidden layers, ``<set>/<observable>`` or ``….<layer>``."""
+        return [name for name, document in self._documents.items() if is_observable(name, document)]
+
+    @property
+    def row_arrays(self) -> dict[str, RowArray]:
+        """Those of them that have more than one number per checkpoint."""
+        return row_arrays(self._documents)
+
+    def observables(self, sample_set: str = "train", layer: str | None = None) -> dict[str, Array]:
+        """Radii and centre distances of a hidden layer, name → (n_checkpoints, …).
+
+        Parameters
+        ----------
+        sample_set : which samples
+        layer : which layer, where several were recorded
+
+        Raises
+        ------
+        InputError
+            If none were recorded, or not of that set and layer.
+        DamagedStoreError
+            If a file is missing or damaged.
+        """
+        names = of_layer(self.observable_names, sample_set, layer)
+        arrays = self.row_arrays
+        return {
+            own: self._rows(arrays[name]) if name in arrays else self.column(name)
+            for own, name in names.items()
+            if own != ACTIVATIONS
+        }
+
+    def _rows(self, array: RowArray) -> Array:
+        return np.stack([array.read(self.path, k, self._cure) for k in range(self.n_checkpoints)])
+
+    def activations(
+        self, checkpoint: int, sample_set: str = "train", layer: str | None = None
+    ) -> NDArray[np.float32]:
+        """Activations of a hidden layer at one checkpoint, (n_samples, n_units).
+
+        Raises
+        ------
+        InputError, DamagedStoreError
+            As `observables`; if activations were not asked for when the run was recorded.
+        """
+        names = of_layer(self.observable_names, sample_set, layer)
+        self.check_checkpoint(checkpoint)
+        if ACTIVATIONS not in names:
+            raise InputError(
+                f"Run {self.id!r} has observables but no activations in {sample_set!r}; record it "
+                "with HiddenRecorder(…, activations=True)."
+            )
+        return self.row_arrays[names[ACTIVATIONS]].read(self.path, checkpoint, self._cure)
+
     # -- predictions ------------------------------------------------------------------------------
 
     def layout(self, sample_set: str) -> ShardLayout:
@@ -201,7 +259,17 @@ class Run:
         found = [damage for name in scalars for damage in self._check_column(name)]
         for name in self.sample_sets:
             found += self._check_shards(name)
+        for array in self.row_arrays.values():
+            found += self._check_rows(array)
         return found
+
+    def _check_rows(self, array: RowArray) -> Iterator[Damage]:
+        for checkpoint in range(self.n_checkpoints):
+            path = array.path(self.path, checkpoint)
+            try:
+                array.decode(path)
+            except CorruptChunk as error:
+                yield self._damage(path, error)
 
     @staticmethod
     def _is_scalar(document: Document) -> bool:

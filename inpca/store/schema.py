@@ -80,6 +80,59 @@ RUN_SET = _by_name(
     ),
 )
 
+# Of a hidden layer, in a sample set's group; "+" is the larger of two labels, "−" the smaller.
+# Manifolds are those of the classes that the set's labels have, in their order.
+OBSERVABLES = _by_name(
+    Column(
+        "radius_plus",
+        ("checkpoint",),
+        "float64",
+        "1",
+        "radius of gyration R₊",
+        _CHECKPOINTS,
+    ),
+    Column(
+        "radius_minus",
+        ("checkpoint",),
+        "float64",
+        "1",
+        "radius of gyration R₋",
+        _CHECKPOINTS,
+    ),
+    Column(
+        "centre_distance",
+        ("checkpoint",),
+        "float64",
+        "1",
+        "distance D of the centres of the two class manifolds",
+        _CHECKPOINTS,
+    ),
+    Column(
+        "radius",
+        ("checkpoint", "manifold"),
+        "float64",
+        "1",
+        "gyration radius of each class manifold, of more than two",
+        "one checkpoint",
+    ),
+    Column(
+        "centre_distances",
+        ("checkpoint", "manifold", "manifold_other"),
+        "float64",
+        "1",
+        "distance of the centres of each pair of class manifolds, of more than two",
+        "one checkpoint",
+    ),
+    Column(
+        "activations",
+        ("checkpoint", "sample", "unit"),
+        "float32",
+        "",
+        "activations as the layer gives them, not normalised",
+        "one checkpoint",
+    ),
+)
+
 MATRIX = _by_name(
     Column(
         "distance",

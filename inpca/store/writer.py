@@ -27,6 +27,7 @@ from inpca.store.files import file_lock, partial_sibling, remove, sweep, take
 from inpca.store.group import METADATA, metadata_files
 from inpca.store.intake import Intake, check_is_mapping
 from inpca.store.layout import Document, ShardLayout
+from inpca.store.observables import RowArray, check_observables, declaration
 from inpca.store.run import SUFFIX, Run, lost_root, root_error, shard_path
 from inpca.store.samples import SampleSet
 
@@ -69,6 +70,8 @@ class RunWriter:
         self._set_names: list[str] = []
         self._columns_on_disk: set[str] = set()
         self._layouts: dict[str, ShardLayout] = {}
+        self._observables: set[str] = set()
+        self._arrays: dict[str, RowArray] = {}
         self._n_committed = 0
         self._lock = file_lock(runs.parent / ".locks" / f"{run_id}.lock")
         if not take(self._lock):
@@ -111,6 +114,9 @@ class RunWriter:
         self._layouts = {name: run.layout(name) for name in self._set_names}
         self._n_committed = run.n_checkpoints
         names = ["step", "epoch", *run.metric_names, *(f"{n}/digest" for n in self._set_names)]
+        self._arrays = run.row_arrays
+        self._observables = set(run.observable_names)
+        names += sorted(self._observables - set(self._arrays))
         self._columns = {name: run.column(name).tolist() for name in names}
         self._columns_on_disk = set(names)
 
@@ -124,6 +130,7 @@ class RunWriter:
         step: int,
         epoch: float,
         metrics: Mapping[str, float] | None = None,
+        observables: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Record one checkpoint; when this returns it is committed.
 
@@ -134,18 +141,22 @@ class RunWriter:
         step : optimizer steps done
         epoch : passes over the training set done; may be a fraction
         metrics : further scalars; loss and error of every sample set are computed here
+        observables : of hidden layers, ``<set>/<observable>`` or ``<set>/<observable>.<layer>`` →
+            value; the observables and their dimensions are in `inpca.store.schema.OBSERVABLES`
 
         Raises
         ------
         InputError
             For predictions that are no probabilities, of another number of samples or classes, or
-            for a sample set that the ensemble does not have. Nothing is written then.
+            for a sample set that the ensemble does not have; for observables that are not finite
+            or not those of the checkpoints before. Nothing is written then.
         """
         check_is_mapping(predictions)
         block = {name: np.asarray(values)[None] for name, values in predictions.items()}
         rows = {name: [value] for name, value in (metrics or {}).items()}
+        hidden = {name: np.asarray(values)[None] for name, values in (observables or {}).items()}
         with self.transaction():
-            self.stage(block, kind, [step], [epoch], rows)
+            self.stage(block, kind, [step], [epoch], rows, hidden)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -164,15 +175,20 @@ class RunWriter:
         step: Sequence[int],
         epoch: Sequence[float],
         metrics: Mapping[str, Sequence[float]],
+        observables: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         """Write the shards of some checkpoints, inside a `transaction`.
 
-        `predictions` have shape (k, n_samples, n_classes), the scalars length k.
+        `predictions` have shape (k, n_samples, n_classes), the scalars length k, `observables`
+        (k, …).
         """
         first = len(self._columns.get("step", ()))
         self._intake.check_same_sets(self._set_names, predictions.keys())
         self._intake.check_metrics(metrics)
         blocks = self._intake.blocks(predictions, kind, first)
+        scalars, arrays = check_observables(
+            observables or {}, self._observables, self._arrays, list(blocks), len(step), first
+        )
         columns: dict[str, list[Any]] = {
             "step": [int(value) for value in step],
             "epoch": [float(value) for value in epoch],
@@ -180,8 +196,11 @@ class RunWriter:
         for name, block in blocks.items():
             columns |= self._intake.metrics_of(name, block)
         columns |= {name: [float(value) for value in values] for name, values in metrics.items()}
+        columns |= scalars
         for name, block in blocks.items():
             columns[f"{name}/digest"] = self._write_shards(name, block, first)
+        self._write_arrays(arrays, first)
+        self._observables = {*scalars, *arrays}
         self._extend(columns, first, len(step))
         self._set_names = list(blocks)
 
@@ -194,6 +213,14 @@ class RunWriter:
             # In place: until the commit nobody reads this key, whatever a killed writer left there.
             _write_all(shard_path(self.path, sample_set, first + offset), shards.encode(values))
         return [layout.digest(values) for values in block]
+
+    def _write_arrays(self, arrays: Mapping[str, NDArray[Any]], first: int) -> None:
+        """Write one file per checkpoint of each array, not yet fsynced."""
+        for name, block in arrays.items():
+            array = self._arrays.setdefault(name, RowArray(name, block.shape[1:]))
+            array.path(self.path, 0).parent.mkdir(parents=True, exist_ok=True)
+            for offset, values in enumerate(block):
+                _write_all(array.path(self.path, first + offset), array.encode(values))
 
     def _layout(self, sample_set: str) -> ShardLayout:
         """The layout the run was begun with; planned once, where this is its beginning."""
@@ -231,12 +258,13 @@ class RunWriter:
         for values in self._columns.values():
             del values[self._n_committed :]
         if self._n_committed == 0:
-            self._set_names = []
+            self._set_names, self._observables, self._arrays = [], set(), {}
 
     def _shards(self, n_checkpoints: int) -> list[Path]:
         """The files of the staged checkpoints."""
         new = range(self._n_committed, n_checkpoints)
-        return [shard_path(self.path, name, index) for name in self._set_names for index in new]
+        shards = [shard_path(self.path, name, index) for name in self._set_names for index in new]
+        return shards + [array.path(self.path, k) for array in self._arrays.values() for k in new]
 
     def _chunks(self, n_checkpoints: int) -> dict[Path, bytes]:
         """The chunks of scalars that have new rows."""
@@ -255,6 +283,8 @@ class RunWriter:
     def _declaration(self, name: str) -> schema.Column:
         if name.endswith("/digest"):
             return schema.RUN_SET["digest"]
+        if name in self._observables:
+            return declaration(name)
         return schema.RUN.get(name) or schema.metric_column(name, self._intake.sample_sets)
 
     def _documents(self, n_checkpoints: int) -> dict[str, Document]:
@@ -273,7 +303,7 @@ class RunWriter:
             attributes = schema.RUN_SET["log_prob"].attributes
             document = self._layout(name).document(n_checkpoints, attributes)
             documents[f"{name}/log_prob"] = document
-        return documents
+        return documents | {n: a.document(n_checkpoints) for n, a in self._arrays.items()}
 
     def _attributes(self) -> dict[str, Any]:
         sets = self._intake.sample_sets

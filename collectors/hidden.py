@@ -1,0 +1,256 @@
+"""Record what a network's hidden layers do with the classes, while their activations exist.
+
+rec = HiddenRecorder("my.ensemble", run="tanh-0", config={"seed": 0}, layers="1",
+                     sample_sets={"train": loader}, schedule=every(1))
+rec.step(model, step=0, epoch=0)       # stores the predictions, R₊, R₋ and D
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from collectors.recorder import Labels
+from collectors.schedule import ScheduleArgument
+from collectors.torch import Forward, Recorder
+from inpca.errors import InputError
+from inpca.geometry.radii import Moments, Zeros
+from inpca.store.observables import ACTIVATIONS
+from inpca.store.schema import check_name
+from inpca.units import count
+
+Activations = NDArray[np.float32]
+
+
+class HiddenRecorder(Recorder):
+    """A `Recorder` that also stores the class manifolds' observables of some hidden layers.
+
+    At every checkpoint the activations of each layer pass by once, in the same pass over the
+    samples that gives the predictions, and are reduced batch by batch to the gyration radii and
+    centre distances of the unit-normalised class manifolds (`inpca.inversion.radii`).
+
+    For two classes the run gets ``<set>/radius_plus``, ``radius_minus``, ``centre_distance``
+    (checkpoint,); for more ``<set>/radius`` (checkpoint, manifold) and ``centre_distances``
+    (checkpoint, manifold, manifold_other). With a list of layers each name ends in ``.<layer>``.
+    `inpca.store.run.Run.observables` reads them.
+
+    Parameters
+    ----------
+    ensemble, run, config, sample_sets, schedule, batches_per_epoch, epochs, n_classes, forward, \
+resume, restart : see `collectors.torch.Recorder`
+    layers : name of a module as `model.named_modules` has it, or a list of names; its output,
+        flattened to (batch, units), is the activation
+    activations : also store the activations themselves, float32, N × units × 4 bytes per
+        checkpoint and layer, which then have to be in memory at once
+    zeros : what to do with a sample whose activation is zero in every unit, as rectified layers
+        can have it: ``"raise"``, or ``"drop"`` it from its class at that checkpoint
+
+    Raises
+    ------
+    InputError
+        For a layer that the network does not have (naming those it has), a sample set of one
+        class, activations that are NaN or not a tensor with one row per sample. Nothing of that
+        checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        ensemble: str | os.PathLike[str],
+        run: str,
+        config: Mapping[str, Any] | None = None,
+        *,
+        sample_sets: Mapping[str, Iterable[Any]],
+        layers: str | Sequence[str],
+        activations: bool = False,
+        zeros: Zeros = "raise",
+        schedule: ScheduleArgument = "paper",
+        batches_per_epoch: int | None = None,
+        epochs: int | None = None,
+        n_classes: int | None = None,
+        forward: Forward | None = None,
+        resume: bool = False,
+        restart: bool = False,
+    ) -> None:
+        self.layers = _check_layers(layers)
+        self._several = not isinstance(layers, str)
+        self._keep = activations
+        self._zeros: Zeros = Moments(zeros).zeros
+        super().__init__(
+            ensemble,
+            run,
+            config,
+            sample_sets=sample_sets,
+            schedule=schedule,
+            batches_per_epoch=batches_per_epoch,
+            epochs=epochs,
+            n_classes=n_classes,
+            forward=forward,
+            resume=resume,
+            restart=restart,
+        )
+
+    def step(
+        self,
+        model: nn.Module,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> bool:
+        """Record `model` if the schedule wants this step; see `collectors.torch.Recorder.step`."""
+        if not self.due(step, epoch):
+            return False
+        predictions, labels, observables = self.observe(model)
+        self._append(
+            predictions,
+            labels,
+            "log_probs",
+            step=step,
+            epoch=epoch,
+            metrics=metrics,
+            observables=observables,
+        )
+        return True
+
+    def observe(
+        self, model: nn.Module
+    ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Labels], dict[str, Any]]:
+        """Log-probabilities and labels of every sample set, and the observables by their names."""
+        modules = find_layers(model, self.layers)
+        self._seen: dict[str, _Layer] = {}
+        self._found: dict[str, Any] = {}
+        with _listening(modules, self._hear):
+            predictions, labels = self.predict(model)
+        return predictions, labels, self._found
+
+    def _predict_set(
+        self,
+        model: nn.Module,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ) -> tuple[NDArray[np.float32], Labels]:
+        self._seen = {layer: _Layer(layer, self._zeros, self._keep) for layer in self.layers}
+        predictions, labels = super()._predict_set(model, name, device, dtype)
+        # A network that diverged is named by the check of its predictions, which comes next.
+        if np.isfinite(predictions).all():
+            for layer, seen in self._seen.items():
+                suffix = f".{layer}" if self._several else ""
+                for observable, value in seen.observables(f"Run {self.run!r}, {name!r}").items():
+                    self._found[f"{name}/{observable}{suffix}"] = value
+        return predictions, labels
+
+    def _predict_batch(
+        self,
+        model: nn.Module,
+        batch: Any,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        name: str,
+    ) -> tuple[NDArray[np.float32], Labels]:
+        log_p, labels = super()._predict_batch(model, batch, device, dtype, name)
+        for seen in self._seen.values():
+            seen.take(labels, f"Run {self.run!r}, sample set {name!r}", np.isfinite(log_p).all())
+        return log_p, labels
+
+    def _hear(self, layer: str, output: Any) -> None:
+        self._seen[layer].hear(output)
+
+
+class _Layer:
+    """What one layer gave for one sample set so far."""
+
+    def __init__(self, name: str, zeros: Zeros, keep: bool) -> None:
+        self.name = name
+        self._moments = Moments(zeros)
+        self._kept: list[Activations] | None = [] if keep else None
+        self._output: Any = None
+        self._calls = 0
+
+    def hear(self, output: Any) -> None:
+        """Take the output of one call of the module."""
+        self._output, self._calls = output, self._calls + 1
+
+    def take(self, labels: Labels, where: str, finite: bool) -> None:
+        """Add the batch whose output was heard."""
+        output, calls = self._output, self._calls
+        self._output, self._calls = None, 0
+        if calls != 1:
+            raise InputError(
+                f"{where}: layer {self.name!r} ran {count(calls, 'time')} in one pass of the "
+                "network, so it has no one activation per sample; choose a layer that runs once."
+            )
+        if not isinstance(output, torch.Tensor) or len(output) != len(labels):
+            shape = tuple(output.shape) if isinstance(output, torch.Tensor) else "no tensor"
+            raise InputError(
+                f"{where}: layer {self.name!r} must give a tensor with one row per sample "
+                f"({len(labels)}), not {type(output).__name__} ({shape}); choose another layer."
+            )
+        values = output.detach().reshape(len(labels), -1).float().cpu().numpy()
+        if self._kept is not None:
+            self._kept.append(values)
+        if finite:
+            with _named(f"{where}, layer {self.name!r}"):
+                self._moments.add(values, labels)
+
+    def observables(self, where: str) -> dict[str, Any]:
+        """The observables, by their names; activations among them where they are kept."""
+        with _named(f"{where}, layer {self.name!r}"):
+            found: dict[str, Any] = self._moments.manifolds().observables
+        if self._kept is not None:
+            found[ACTIVATIONS] = np.concatenate(self._kept)
+        return found
+
+
+def find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules of `model` named `layers`; InputError that lists those it has otherwise."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    for layer in layers:
+        if layer not in modules:
+            known = ", ".join(f"{name} ({type(one).__name__})" for name, one in modules.items())
+            raise InputError(
+                f"`layers` must name modules of the network, and it has no {layer!r}; its modules "
+                f"are {known or 'none'}."
+            )
+    return {layer: modules[layer] for layer in layers}
+
+
+@contextmanager
+def _listening(
+    modules: Mapping[str, nn.Module], hear: Callable[[str, Any], None]
+) -> Iterator[None]:
+    """Call `hear` with the name and the output of each module that runs inside."""
+
+    def hook(layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, inputs, output: hear(layer, output)
+
+    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say in an error of bad input where it was found."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _check_layers(layers: str | Sequence[str]) -> list[str]:
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            f"`layers` must name at least one module, each once, not {names}; "
+            "model.named_modules() lists them."
+        )
+    return [check_name(name, "A name in `layers`") for name in names]
