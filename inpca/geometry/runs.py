@@ -1,10 +1,10 @@
 """The runs of an ensemble, or of arrays, as trajectories: which models, indexed by what."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,25 @@ from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, 
 from inpca.reporting import ProgressArgument
 from inpca.store.ensemble import Ensemble
 
+# What describes the runs of arrays: a table with a row for each, or a mapping for each.
+Configs = pd.DataFrame | Sequence[Mapping[str, Any]]
 # What runs are indexed by: "progress" (Eq. 4), a column of the models table, or values.
 Index = str | Sequence[ArrayLike] | ArrayLike
 Runs = Ensemble | Sequence[ArrayLike]
 _INDEX = "progress"
+
+
+class RunOptions(TypedDict, total=False):
+    """Arguments that every function of trajectories takes; see `trajectory_distances`."""
+
+    index: Index
+    labels: ArrayLike | None
+    configs: Configs | None
+    kind: Kind
+    sample_set: str
+    outside: Outside
+    memory: int | float | str | None
+    executor: ExecutorArgument
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,7 @@ def trajectories(
     *,
     index: Index = _INDEX,
     labels: ArrayLike | None = None,
+    configs: Configs | None = None,
     kind: Kind = "probs",
     sample_set: str = "train",
     outside: Outside = "hold",
@@ -111,11 +127,12 @@ def trajectories(
     """
     targets = _grid(s)
     if isinstance(X, Ensemble):
-        if labels is not None:
-            raise InputError("`labels` are the ensemble's own; leave them out.")
+        for name, value in (("labels", labels), ("configs", configs)):
+            if value is not None:
+                raise InputError(f"`{name}` are the ensemble's own; leave them out.")
         found = _of_ensemble(X, sample_set)
     else:
-        found = _of_arrays(X, labels, kind)
+        found = _of_arrays(X, labels, configs, kind)
     names, base, rows, table, known = found
     if isinstance(index, str):
         everything = _column(X, index)
@@ -217,14 +234,21 @@ def _checked(array: ArrayLike, kind: Kind, number: int) -> Floats:
     return log_p
 
 
-def _of_arrays(X: Sequence[ArrayLike], labels: ArrayLike | None, kind: Kind) -> Found:
+def _of_arrays(
+    X: Sequence[ArrayLike], labels: ArrayLike | None, configs: Configs | None, kind: Kind
+) -> Found:
     arrays = list(X)
     if not arrays:
         raise InputError("`X` must be an Ensemble or at least one run's array, not empty.")
     base = _RunArrays(arrays, kind)
     rows = [np.arange(a, b, dtype=np.intp) for a, b in zip(base.starts, base.starts[1:])]
     names = [str(number) for number in range(len(arrays))]
-    table = pd.DataFrame(index=pd.Index(names, name="run", dtype="str"))
+    table = pd.DataFrame(index=range(len(names))) if configs is None else pd.DataFrame(configs)
+    if len(table) != len(names):
+        raise InputError(
+            f"`configs` must have one row for each of the {len(names)} runs, not {len(table)}."
+        )
+    table.index = pd.Index(names, name="run", dtype="str")
     known = None if labels is None else check_labels(labels, *base.shape[1:])
     return names, base, rows, table, known
 
@@ -258,7 +282,10 @@ def _progress(
             "`labels` must be given with arrays, for progress to be computed; or pass `index`, one "
             "array of values for each run."
         )
-    return progress_of(base, labels, memory=memory, executor=executor, progress=progress)
+    found: NDArray[np.float64] = progress_of(
+        base, labels, memory=memory, executor=executor, progress=progress
+    )
+    return found
 
 
 def _column(X: Runs, name: str) -> NDArray[np.float64] | None:

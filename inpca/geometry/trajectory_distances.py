@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,7 @@ from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.embedding.inpca import InPCA
 from inpca.errors import InputError, ResourceError
-from inpca.geometry.interpolation import Outside
-from inpca.geometry.progress import ExecutorArgument
-from inpca.geometry.runs import Index, Runs, Trajectories, trajectories
-from inpca.predictions import Kind
+from inpca.geometry.runs import RunOptions, Runs, Trajectories, trajectories
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
 from inpca.store.trajectories import (
@@ -85,7 +82,7 @@ class TrajectoryDistances:
         By the trapezoidal rule; of a single value of s it is the distance there.
         """
         total = np.zeros((len(self.runs), len(self.runs)))
-        for number, weight in enumerate(_weights(self.s)):
+        for number, weight in enumerate(trapezoid_weights(self.s)):
             if weight:
                 total += weight * self.at(number)
         return total
@@ -111,7 +108,7 @@ class TrajectoryDistances:
             members[group, number] = 1.0
         sizes = members.sum(axis=0)
         matrices, spread = [], np.zeros(len(groups))
-        for number, weight in enumerate(_weights(self.s)):
+        for number, weight in enumerate(trapezoid_weights(self.s)):
             sums = members.T @ self.at(number) @ members
             with np.errstate(invalid="ignore"):  # 0/0: one run has no spread
                 spread += weight * np.diagonal(sums) / (sizes * (sizes - 1))
@@ -138,7 +135,7 @@ class TrajectoryDistances:
         return estimator.fit(self.integrated)
 
 
-def _weights(s: Float64) -> Float64:
+def trapezoid_weights(s: Float64) -> Float64:
     """Weights of the trapezoidal mean over the range of `s`, (S,), whatever their order."""
     order = np.argsort(s, kind="stable")
     width = s[order[-1]] - s[order[0]]
@@ -190,18 +187,12 @@ def trajectory_distances(
     X: Runs,
     s: ArrayLike | int = 50,
     *,
-    index: Index = "progress",
-    labels: ArrayLike | None = None,
-    kind: Kind = "probs",
-    sample_set: str = "train",
     metric: str = "bhattacharyya",
-    outside: Outside = "hold",
     out: str | os.PathLike[str] | None = None,
-    memory: int | float | str | None = None,
-    executor: ExecutorArgument = None,
     resume: bool = True,
     restart: bool = False,
     progress: ProgressArgument = None,
+    **options: Unpack[RunOptions],
 ) -> TrajectoryDistances:
     """Distances between all pairs of trajectories at equal progress (Eq. 5).
 
@@ -215,19 +206,20 @@ def trajectory_distances(
     X : an `Ensemble`, whose runs they are, or a sequence of arrays of `kind`, one
         (n_checkpoints, n_samples, n_classes) for each run
     s : how many values from 0 to 1, or the values, (S,)
-    index : what runs are indexed by: ``"progress"`` (a column of that name, else computed, Eq. 4),
-        a column of the models table such as ``"train_error"``, or one array for each run
-    labels : true classes, (n_samples,), needed to compute progress of arrays
-    kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
-    sample_set : of ensembles
     metric : the divergence D
-    outside : what becomes of values that a run does not reach; see `reindex`
     out : folder of the results, such as ``ensemble.path / "trajectories" / "train.zarr"``; a killed
         call goes on where it ended
-    memory, executor : see `pairwise_distances`; not a cluster
     resume : go on with what is at `out`; False: refuse if there is something
     restart : delete what is at `out` first
     progress : True, or ``callable(done, total, text)``
+    index : what runs are indexed by: ``"progress"`` (a column of that name, else computed, Eq. 4),
+        a column of the models table such as ``"train_error"``, or one array for each run
+    labels : of arrays: true classes, (n_samples,), needed to compute progress
+    configs : of arrays: what describes the runs, a table with a row or a mapping for each
+    kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
+    sample_set : of ensembles
+    outside : what becomes of values that a run does not reach; see `reindex`
+    memory, executor : see `pairwise_distances`; not a cluster
 
     Returns
     -------
@@ -253,34 +245,22 @@ def trajectory_distances(
     ((3, 3), True)
     """
     with reporting(progress, "trajectories") as report:
-        found = trajectories(
-            X,
-            s,
-            index=index,
-            labels=labels,
-            kind=kind,
-            sample_set=sample_set,
-            outside=outside,
-            memory=memory,
-            executor=executor,
-            progress=report,
-        )
+        found = trajectories(X, s, progress=report, **options)
         if len(found.runs) < 2:
             raise InputError(f"`X` must hold at least 2 runs, not {len(found.runs)}.")
-        options: dict[str, Any] = {"metric": metric, "executor": executor}
+        problem: dict[str, Any] = {"metric": metric, "executor": options.get("executor")}
+        memory = options.get("memory")
         if out is None:
             if restart:
                 raise InputError("`restart` needs `out`: it is about distances on disk.")
-            return _in_memory(found, memory, options, report)
-        there = Path(out)
-        store = _store(there, found, metric, sample_set, resume, restart)
+            return _in_memory(found, memory, problem, report)
+        sample_set = options.get("sample_set", "train")
+        store = _store(Path(out), found, metric, sample_set, resume, restart)
         for number in range(len(found.s)):
+            told = part_of(report, number, len(found.s))
+            target = store.matrix_path(number)
             pairwise_distances(
-                found.at(number),
-                out=store.matrix_path(number),
-                memory=memory,
-                progress=_part(report, number, len(found.s)),
-                **options,
+                found.at(number), out=target, memory=memory, progress=told, **problem
             )
         return load_trajectory_distances(out)
 
@@ -303,7 +283,7 @@ def load_trajectory_distances(path: str | os.PathLike[str]) -> TrajectoryDistanc
 def _in_memory(
     found: Trajectories,
     memory: int | float | str | None,
-    options: dict[str, Any],
+    problem: dict[str, Any],
     report: Report,
 ) -> TrajectoryDistances:
     n_runs, n_values = len(found.runs), len(found.s)
@@ -317,15 +297,15 @@ def _in_memory(
         pairwise_distances(
             found.at(number),
             memory=budget - held,
-            progress=_part(report, number, n_values),
-            **options,
+            progress=part_of(report, number, n_values),
+            **problem,
         )
         for number in range(n_values)
     ]
     return TrajectoryDistances(found.runs, found.s, matrices, found.backwards, found.outside)
 
 
-def _part(report: Report, number: int, n_parts: int) -> Report:
+def part_of(report: Report, number: int, n_parts: int) -> Report:
     """Progress of problem `number` as that of the whole."""
 
     def told(done: float, total: float, text: str) -> None:

@@ -1,0 +1,164 @@
+"""How far runs are from a reference along progress: their mean trajectory, or the geodesic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.distance.pairwise import pairwise_distances
+from inpca.geometry.averages import How, average, check_how
+from inpca.geometry.reindexed import AveragedModels, GeodesicModel
+from inpca.geometry.runs import RunOptions, Runs, trajectories
+from inpca.geometry.trajectory_distances import group_runs, part_of, trapezoid_weights
+from inpca.predictions import Floats, PredictionSource
+from inpca.reporting import ProgressArgument, reporting
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DistancesAlong:
+    """Distances of runs from a reference at equal progress.
+
+    Attributes
+    ----------
+    runs : one row per run: its configuration
+    s : (S,) values of progress
+    distances : (R, S) of each run at each value
+    """
+
+    runs: pd.DataFrame
+    s: Float64
+    distances: Float64
+
+    @property
+    def integrated(self) -> Float64:
+        """Distance of each trajectory from the reference (Eq. 5), (R,)."""
+        return np.asarray(self.distances @ trapezoid_weights(self.s))
+
+
+@dataclass(frozen=True)
+class TubeWidths(DistancesAlong):
+    """Distances of runs from the mean trajectory of their configuration.
+
+    Attributes
+    ----------
+    groups : one row per configuration, with ``n_runs``
+    group : (R,) the row of `groups` that each run belongs to
+    """
+
+    groups: pd.DataFrame
+    group: NDArray[np.intp]
+
+    @property
+    def widths(self) -> Float64:
+        """Width of each configuration's tube, (G, S): the mean over its runs; 0 for one run."""
+        sums = np.zeros((len(self.groups), len(self.s)))
+        np.add.at(sums, self.group, self.distances)
+        return np.asarray(sums / np.bincount(self.group)[:, None])
+
+
+def tube_widths(
+    X: Runs,
+    by: Sequence[str] | str | None = None,
+    s: ArrayLike | int = 50,
+    *,
+    how: How = "arithmetic",
+    metric: str = "bhattacharyya",
+    progress: ProgressArgument = None,
+    **options: Unpack[RunOptions],
+) -> TubeWidths:
+    """How far the runs of one configuration are from their mean, at equal progress.
+
+    At each s the runs of a group are averaged in prediction space (`inpca.average`), and the
+    distance of each to that average is taken: small where trainings from different initial weights
+    follow the same path.
+
+    Parameters
+    ----------
+    X, s, metric, progress : see `trajectory_distances`
+    by : columns of the configuration that make a group; by default all but ``seed``
+    how : the average: ``"arithmetic"`` as in the paper, or another of `inpca.average`
+    options : index, labels, configs, kind, sample_set, outside, memory, executor; see
+        `trajectory_distances`
+
+    Raises
+    ------
+    InputError, ResourceError
+        As `trajectory_distances`; for columns that are none, and an unknown `how`.
+    """
+    check_how(how)
+    with reporting(progress, "tube widths") as report:
+        found = trajectories(X, s, progress=report, **options)
+        groups, table = group_runs(found.runs, by)
+        group = np.empty(len(found.runs), np.intp)
+        for number, rows in enumerate(groups):
+            group[rows] = number
+        mean = partial(_mean, how=how)
+        distances = np.empty((len(found.runs), len(found.s)))
+        for number in range(len(found.s)):
+            models = found.at(number)
+            centres = AveragedModels(models, groups, mean, how)
+            told = part_of(report, number, len(found.s))
+            block = _distances(models, centres, metric, options, told)
+            distances[:, number] = block[np.arange(len(group)), group]
+    return TubeWidths(found.runs, found.s, distances, table, group)
+
+
+def _mean(log_p: Floats, how: How) -> Floats:
+    return average(log_p, how, kind="log_probs", executor="serial")
+
+
+def distances_to_geodesic(
+    X: Runs,
+    s: ArrayLike | int = 50,
+    *,
+    metric: str = "bhattacharyya",
+    progress: ProgressArgument = None,
+    **options: Unpack[RunOptions],
+) -> DistancesAlong:
+    """How far runs are from the geodesic between ignorance and truth, at equal progress.
+
+    Parameters
+    ----------
+    X, s, metric, progress : see `trajectory_distances`
+    options : index, labels, configs, kind, sample_set, outside, memory, executor; see
+        `trajectory_distances`. Of arrays `labels` must be given: they say where truth is
+
+    Raises
+    ------
+    InputError, ResourceError
+        As `trajectory_distances`.
+    """
+    with reporting(progress, "distances to the geodesic") as report:
+        found = trajectories(X, s, progress=report, **options)
+        labels = found.known_labels()
+        distances = np.empty((len(found.runs), len(found.s)))
+        for number, value in enumerate(found.s):
+            models = found.at(number)
+            point = GeodesicModel(labels, models.shape[2], float(value), models.dtype)
+            told = part_of(report, number, len(found.s))
+            distances[:, number] = _distances(models, point, metric, options, told)[:, 0]
+    return DistancesAlong(found.runs, found.s, distances)
+
+
+def _distances(
+    models: PredictionSource,
+    others: PredictionSource,
+    metric: str,
+    options: RunOptions,
+    progress: ProgressArgument,
+) -> Float64:
+    block: Float64 = pairwise_distances(
+        models,
+        others,
+        metric=metric,
+        memory=options.get("memory"),
+        executor=options.get("executor"),
+        progress=progress,
+    )
+    return block
