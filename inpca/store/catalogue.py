@@ -28,6 +28,9 @@ _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
 _SETTLED_NS = 2_000_000_000
 _WRITING = threading.Lock()
 
+# A run with this setting holds averages of other models: its checkpoints are reference models.
+AVERAGE_OF = "average_of"
+
 Entry = dict[str, Any]
 Stamp = list[int]
 
@@ -151,8 +154,8 @@ def _save(path: Path, entries: Mapping[str, Entry]) -> None:
 def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
     """One row per checkpoint, indexed by ``run_id/checkpoint``.
 
-    Columns run, checkpoint, kind, step, epoch, then the configuration, then the metrics; what a
-    run does not have is missing there.
+    Columns run, checkpoint, kind (``"checkpoint"``, or ``"reference"`` for stored averages), step,
+    epoch, then the configuration, then the metrics; what a run does not have is missing there.
     """
     lengths = [len(entry["columns"]["step"]) for entry in entries.values()]
     checkpoints = [index for length in lengths for index in range(length)]
@@ -161,7 +164,7 @@ def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "run": pd.array(runs, dtype="str"),
         "checkpoint": np.array(checkpoints, np.int64),
-        "kind": pd.array(["checkpoint"] * len(runs), dtype="str"),
+        "kind": pd.array(np.repeat(_kinds(entries), lengths).tolist(), dtype="str"),
         "step": np.array(_gather(entries, "step", lengths), np.int64),
         "epoch": np.array(_gather(entries, "epoch", lengths), np.float64),
     }
@@ -172,6 +175,10 @@ def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
         if name not in columns:
             columns[name] = np.array(_gather(entries, name, lengths), np.float64)
     return pd.DataFrame(columns, index=index)
+
+
+def _kinds(entries: Mapping[str, Entry]) -> list[str]:
+    return ["reference" if AVERAGE_OF in e["config"] else "checkpoint" for e in entries.values()]
 
 
 def _first_seen(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
