@@ -35,7 +35,7 @@ _HOME = {
 }
 
 # Modules that are public as a whole.
-_MODULES = ("inversion",)
+_MODULES = ("inversion", "trajectories")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

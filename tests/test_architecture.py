@@ -16,7 +16,7 @@ ROOMS = ["floor", "store", "distance", "embedding", "geometry", "plotting", "des
 # What stands on no floor and in no room: the desk at the door, after everything.
 DESK = {"cli", "export", "summary"}
 # Public faces of a room, which stand beside the package's own.
-FACES = {"inversion": "geometry"}
+FACES = {"inversion": "geometry", "trajectories": "geometry"}
 ONE_PLACE = {
     "zarr": {"inpca/store"},
     "dask": {"inpca/executor.py"},
@@ -81,7 +81,7 @@ def test_public_names__are_those_listed_and_all_exist() -> None:
         "TiledMatrix", "align", "average", "create_ensemble", "explained_pairwise_distances",
         "geodesic", "load_embedding", "sample_progress",
         "open_ensemble", "pairwise_distances", "inversion", "progress",
-        "reindex", "trajectory_distances",
+        "reindex", "trajectories", "trajectory_distances",
     }  # fmt: skip
     assert set(inpca.__all__) == documented | {"__version__"}
     assert all(getattr(inpca, name) is not None for name in inpca.__all__)
