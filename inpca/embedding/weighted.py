@@ -110,7 +110,7 @@ class WeightedOperator:
         return self._centred.working_bytes(block + 1) + 2 * self.n_models * (block + 1) * 8
 
     def dense(self) -> Float64:
-        """√w W₀ √w itself, shape (m, m) float64, exactly symmetric; for small m."""
+        """√w W₀ √w itself, shape (m, m) float64; for small m."""
         centred = self._centred.dense()
         means = centred @ self._share
         centred -= np.add.outer(means, means)
