@@ -223,7 +223,10 @@ def _progress(
     progress: ProgressArgument,
 ) -> Float64:
     if s is None:
-        return progress_of(source, labels, memory=memory, executor=executor, progress=progress)
+        found: Float64 = progress_of(
+            source, labels, memory=memory, executor=executor, progress=progress
+        )
+        return found
     positions: Float64 = np.asarray(s, dtype=np.float64)
     if positions.shape != source.shape[:1] or not ((positions >= 0) & (positions <= 1)).all():
         raise InputError(
