@@ -14,6 +14,7 @@ from inpca.store.embedding import check_embedding, read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
 from inpca.store.matrix import TiledMatrix
+from inpca.store.trajectories import check_trajectories
 from inpca.units import format_bytes
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _describe_embedding(path: Path) -> dict[str, Any]:
 def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> list[Damage]:
     """Everything in an ensemble that does not match its checksums.
 
-    Runs and sample sets, distance tiles, embeddings. Tiles that an unfinished matrix does not
-    have yet are no damage.
+    Runs and sample sets, distance tiles, embeddings, trajectory distances. Tiles that an
+    unfinished matrix does not have yet are no damage.
     """
     damages = list(ensemble.check())
     for path in _stores(ensemble, "distances"):
@@ -116,6 +117,8 @@ def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> lis
             damages += _under(path, ensemble, _check_matrix(TiledMatrix.open(path), report))
     for path in _stores(ensemble, "embeddings"):
         damages += _under(path, ensemble, check_embedding(path))
+    for path in _stores(ensemble, "trajectories"):
+        damages += _under(path, ensemble, check_trajectories(path))
     return damages
 
 

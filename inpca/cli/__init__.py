@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 
 import inpca
-from inpca.cli import distances, embeddings, ensembles, pictures
+from inpca.cli import distances, embeddings, ensembles, geometry, pictures, trajectories
 from inpca.errors import InpcaError
 
 # In the order of `inpca --help`.
-_GROUPS = (ensembles, distances, embeddings, pictures)
+_GROUPS = (ensembles, distances, embeddings, geometry, pictures, trajectories)
 
 app = typer.Typer(
     name="inpca",

@@ -21,9 +21,17 @@ from numpy.typing import NDArray
 
 from inpca.errors import InputError
 from inpca.store import schema
-from inpca.store.files import no_store, partial_sibling, publish_folder, remove, removed_on_failure
-from inpca.store.group import Member, read_group, read_root, write_group
+from inpca.store.files import (
+    Damage,
+    no_store,
+    partial_sibling,
+    publish_folder,
+    remove,
+    removed_on_failure,
+)
+from inpca.store.group import Member, check_members, read_group, read_root, write_group
 from inpca.store.matrix import TiledMatrix
+from inpca.store.matrix_layout import tile_key
 from inpca.store.table import table_from_members, table_members
 
 _KIND = "trajectories"
@@ -69,6 +77,11 @@ class StoredTrajectories:
                 "missing; go on with trajectory_distances(…, out=path), or `inpca trajectories`."
             )
         return TiledMatrix.open(path)
+
+
+def trajectories_path(ensemble: str | os.PathLike[str], name: str) -> Path:
+    """Where the trajectory distances `name` of the ensemble at `ensemble` belong."""
+    return Path(ensemble) / "trajectories" / f"{schema.check_run_id(name, '`name`')}.zarr"
 
 
 def create_trajectories(
@@ -119,6 +132,27 @@ def open_trajectories(path: str | os.PathLike[str]) -> StoredTrajectories:
         members["outside"].values.copy(),
         {name: value for name, value in attributes.items() if name != "inpca"},
     )
+
+
+def check_trajectories(path: str | os.PathLike[str]) -> list[Damage]:
+    """Every file that is not as it was written, by key, with the cure.
+
+    Tiles that are still to be computed are no damage.
+    """
+    store = open_trajectories(path)
+    found = check_members(store.path)
+    for number in range(len(store.s)):
+        place = store.matrix_path(number)
+        if place.exists():
+            matrix = TiledMatrix.open(place)
+            absent = {f"distance/{tile_key(tile)}" for tile in matrix.missing()}
+            lost = set() if matrix.attrs.get("finished") else absent
+            found += [
+                Damage(f"{place.name}/{damage.key}", damage.reason)
+                for damage in matrix.verify()
+                if damage.key not in lost
+            ]
+    return found
 
 
 def delete_trajectories(path: str | os.PathLike[str]) -> None:

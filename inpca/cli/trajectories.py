@@ -1,0 +1,153 @@
+"""The verb that compares whole trainings."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import inpca
+from inpca.cli.options import EnsemblePath, Json, Memory, Name, Query, Quiet, SampleSet, Workers
+from inpca.cli.services import models, print_csv, print_json
+from inpca.errors import InputError
+
+
+class What(StrEnum):
+    """What is printed."""
+
+    distances = "distances"
+    widths = "widths"
+    geodesic = "geodesic"
+    importance = "importance"
+
+
+def trajectories(
+    path: EnsemblePath,
+    what: Annotated[
+        What,
+        typer.Argument(
+            help="distances; widths of the tubes around mean trajectories; distances to the "
+            "geodesic; importance of each setting"
+        ),
+    ] = What.distances,
+    sample_set: SampleSet = "train",
+    name: Name = "",
+    select: Query = "",
+    points: Annotated[int, typer.Option("--points", "-p", help="values of s from 0 to 1")] = 50,
+    index: Annotated[
+        str, typer.Option(help="what runs are indexed by: progress, or a column of the models")
+    ] = "progress",
+    by: Annotated[
+        str,
+        typer.Option(
+            help="columns to group by, a,b,c, or 'seed' to average over seeds; default: no groups"
+        ),
+    ] = "",
+    by_s: Annotated[bool, typer.Option("--by-s", help="a row for every value of s")] = False,
+    metric: Annotated[str, typer.Option(help="the divergence")] = "bhattacharyya",
+    outside: Annotated[
+        str, typer.Option(help="beyond what a run reaches: hold, stretch or error")
+    ] = "hold",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="CSV file")] = None,
+    memory: Memory = "",
+    workers: Workers = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="throw away what is there")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare runs at equal progress (Eq. 5); as CSV, one row for each pair.
+
+    Distances are kept in the ensemble as trajectories/<name>.zarr; a killed call goes on.
+    """
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    ensemble = models(path, select, references=False)
+    options: dict[str, Any] = {
+        "index": index,
+        "sample_set": sample_set,
+        "outside": outside,
+        "memory": memory or None,
+        "executor": workers or None,
+        "metric": metric,
+        "progress": not quiet,
+    }
+    groups = None if by in ("", "seed") else by.split(",")
+    if what in (What.distances, What.importance):
+        from inpca.store.trajectories import trajectories_path
+
+        place = trajectories_path(path, name or sample_set)
+        found = inpca.trajectory_distances(ensemble, points, out=place, restart=restart, **options)
+        _say_counts(found)
+        if what is What.importance:
+            table = _importance(found if not by else found.grouped(groups))
+        else:
+            table = _pairs(found.grouped(groups) if by else found, by_s)
+    else:
+        table = _along(what, ensemble, points, groups, by_s, options)
+    if as_json:
+        print_json(table.reset_index().to_dict(orient="records"))
+    else:
+        print_csv(table, output)
+
+
+def _say_counts(found: Any) -> None:
+    """What was special about runs, on standard error."""
+    for counts, text in (
+        (found.backwards, "have progress that runs backwards; kept, at their first passage"),
+        (found.outside, "do not reach every value of s; see --outside"),
+    ):
+        n_runs = int((counts > 0).sum())
+        if n_runs:
+            typer.echo(f"{n_runs} of {len(found)} runs {text}", err=True)
+
+
+def _pairs(found: Any, by_s: bool) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    first, second = np.triu_indices(len(found), k=1)
+    names = found.runs.index
+    kind = names.name
+    pair = {kind: names[first], f"other_{kind}": names[second]}
+    if not by_s:
+        return pd.DataFrame({**pair, "distance": found.integrated[first, second]}).set_index(kind)
+    parts = [
+        pd.DataFrame({**pair, "s": value, "distance": found.at(number)[first, second]})
+        for number, value in enumerate(found.s)
+    ]
+    return pd.concat(parts, ignore_index=True).set_index(kind)
+
+
+def _along(
+    what: What, ensemble: Any, points: int, groups: Any, by_s: bool, options: dict[str, Any]
+) -> Any:
+    import numpy as np
+    import pandas as pd
+
+    from inpca.trajectories import distances_to_geodesic, tube_widths
+
+    if what is What.widths:
+        tube = tube_widths(ensemble, groups, points, **options)
+        values, index, s = tube.widths, tube.groups.index, tube.s
+    else:
+        found = distances_to_geodesic(ensemble, points, **options)
+        values, index, s = found.distances, found.runs.index, found.s
+    if by_s:
+        columns = {"s": np.tile(s, len(index)), "distance": values.ravel()}
+        return pd.DataFrame(columns, index=index.repeat(len(s)))
+    from inpca.geometry.trajectory_distances import trapezoid_weights
+
+    return pd.DataFrame({"distance": values @ trapezoid_weights(s)}, index=index)
+
+
+def _importance(found: Any) -> Any:
+    from inpca.trajectories import configuration_importance
+
+    result = configuration_importance(found)
+    typer.echo(f"R² {result.score:.3f} on {result.n_pairs} held-out pairs", err=True)
+    return result.table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command()(trajectories)
