@@ -22,6 +22,11 @@ from inpca.cli.services import executor, models, print_record
 if TYPE_CHECKING:
     from inpca.distance.plan import Plan
 
+METRIC = (
+    "the divergence: bhattacharyya, jeffreys, hellinger2, geodesic, geodesic2, jensen-shannon, "
+    "euclidean, or with an order chernoff:0.3, renyi:0.8"
+)
+
 
 def plan(
     path: EnsemblePath,
@@ -54,7 +59,7 @@ def distances(
     name: Name = "",
     select: Query = "",
     references: References = True,
-    metric: Annotated[str, typer.Option(help="the divergence")] = "bhattacharyya",
+    metric: Annotated[str, typer.Option(help=METRIC)] = "bhattacharyya",
     memory: Memory = "",
     tile_size: TileSize = 0,
     workers: Workers = 0,

@@ -59,6 +59,7 @@ def read_inputs(estimator: Any, X: Any, models: Query | None) -> Inputs:
     if estimator.metric == "precomputed":
         array = _precomputed(estimator, X)
         return Inputs(array, TrainingModels(), len(array))
+    get_divergence(estimator.metric, others=("precomputed",))  # refused before X is looked at
     training = _training_models(estimator, X)
     source = training.open(0)
     m, n_samples, n_classes = source.shape
