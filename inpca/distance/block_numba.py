@@ -50,6 +50,11 @@ class BlockKernel(Protocol):
         """Contributions of a tile that the floor has capped."""
         ...
 
+    @property
+    def redone(self) -> int:
+        """Parts of launches that a faster kernel has left to a safer one."""
+        ...
+
 
 class NumbaBlock:
     """`BlockKernel` with the Numba kernels.
@@ -67,6 +72,7 @@ class NumbaBlock:
     """
 
     version = kernels.VERSION  # matrices of different ones are not mixed
+    redone = 0  # there is one kernel
 
     def __init__(self, plan: Plan, block: Block, divergence: Divergence, known: set[int]) -> None:
         self._plan, self._divergence = plan, divergence

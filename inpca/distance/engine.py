@@ -1,7 +1,7 @@
 """Run a plan: stream slabs of samples past each block, normalise, hand the tiles to a sink."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.distance.block_cupy import CupyBlock
 from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
@@ -20,7 +21,10 @@ from inpca.reporting import Report
 from inpca.tiling import Tile
 from inpca.units import format_seconds
 
-BACKENDS = {"numba": NumbaBlock}
+BACKENDS: dict[str, Callable[[Plan, Block, Divergence, set[int]], BlockKernel]] = {
+    "numba": NumbaBlock,
+    "cupy": CupyBlock,
+}
 
 
 class Sink(Protocol):
@@ -52,7 +56,7 @@ class _Progress:
     def __init__(self, plan: Plan, report: Report) -> None:
         self._total, self._done = max(1.0, float(plan.n_pairs)), 0.0
         self._start, self._report = time.perf_counter(), report
-        self._say("reading the first samples")
+        self._say(f"on {plan.where}: reading the first samples")
 
     def advance(self, pairs: float) -> None:
         self._done = min(self._total, self._done + pairs)
@@ -72,18 +76,22 @@ def run_plan(
     executor: Executor,
     report: Report,
     backend: str = "numba",
-) -> None:
+) -> int:
     """Compute every tile of `plan` from `source` and write it to `sink`.
+
+    Returns the parts of launches that a kernel had to do again, see `BlockKernel.redone`.
 
     D_uv = (½ (S_uu + S_vv) − S_uv) / N with S_uv = Σ_n ln a_uv[n], all three from the same
     kernel: the distance of identical models is exactly 0.
     """
     job = _Job(plan, source, sink, executor, {})
-    progress = _Progress(plan, report)
+    progress, redone = _Progress(plan, report), 0
     for block in plan.blocks:
         kernel = BACKENDS[backend](plan, block, divergence, set(job.self_sums))
         _run_block(job, block, kernel, progress)
+        redone += kernel.redone
         del kernel  # its memory is needed for the next block
+    return redone
 
 
 def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress) -> None:

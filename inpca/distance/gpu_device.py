@@ -79,6 +79,11 @@ def find_gpu(device: int | None = None) -> Gpu:
 
 def _no_device(runtime: Any, error: Exception) -> ResourceError:
     needed, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()
+    if driver == 0:
+        return ResourceError(
+            f"No NVIDIA driver is installed ({error}), so no GPU can be used; install one, or "
+            "choose backend='numba'."
+        )
     if 0 < driver < needed // 1000 * 1000:
         return ResourceError(
             f"The NVIDIA driver offers CUDA {driver // 1000}.{driver % 1000 // 10} but cupy needs "
@@ -117,3 +122,9 @@ def compiled(
     if shared:
         function.max_dynamic_shared_size_bytes = shared
     return function, shared
+
+
+def check_compiler(gpu: Gpu) -> None:
+    """Refuse a cupy that cannot compile, by compiling a small kernel; see `compiled`."""
+    with get_cupy().cuda.Device(gpu.index):
+        compiled("finish_tiles", Layout(2), None, gpu.index)

@@ -47,7 +47,7 @@ class SlabUploader:
         m, n_classes = self.shape
         size = m * n_classes * max((stop - start for start, stop in spans), default=0)
         with cupy.cuda.Device(self.device), ThreadPoolExecutor(1) as reader:
-            lanes = [_Lane(cupy, size) for _ in spans[:2]]
+            lanes = [_Lane(size) for _ in spans[:2]]
             stream = cupy.cuda.Stream(non_blocking=True)
 
             def bring(k: int) -> Any:
@@ -62,34 +62,59 @@ class SlabUploader:
                 slab = ahead.pop().result()
                 if k + 1 < len(spans):
                     ahead.append(reader.submit(bring, k + 1))
-                lane, current = lanes[k % 2], cupy.cuda.get_current_stream()
-                current.wait_event(lane.copied)
+                landing, current = lanes[k % 2].landing, cupy.cuda.get_current_stream()
+                current.wait_event(landing.copied)
                 yield slab
-                lane.consumed.record(current)
+                landing.consumed.record(current)
 
 
-class _Lane:
-    """One pinned buffer and its twin on the device, with the events that order their use."""
+class Landing:
+    """A buffer on the device where slabs arrive, with the events that order its use.
 
-    def __init__(self, cupy: Any, size: int) -> None:
-        self.pinned = cupy.cuda.alloc_pinned_memory(4 * size)
-        self.host = np.frombuffer(self.pinned, np.float32, size)
-        self.there = cupy.empty(size, np.float32)
+    Parameters
+    ----------
+    size : float32 numbers
+    """
+
+    def __init__(self, size: int) -> None:
+        cupy = namespace("cupy")
+        self._there = cupy.empty(size, np.float32)
         self.copied = cupy.cuda.Event(disable_timing=True)
         self.consumed = cupy.cuda.Event(disable_timing=True)
 
-    def bring(
-        self,
-        stream: Any,
-        shape: tuple[int, int, int],
-        start: int,
-        stop: int,
-        read: Read,
-    ) -> Any:
-        size = int(np.prod(shape))
-        self.copied.synchronize()  # the last copy out of the pinned buffer
-        read(start, stop, self.host[:size].reshape(shape))
-        stream.wait_event(self.consumed)  # the last kernel that reads the device buffer
-        self.there[:size].set(self.host[:size], stream=stream)
+    def bring(self, host: NDArray[np.float32], stream: Any) -> Any:
+        """Start to copy `host`, pinned, once what lies here is consumed; returns the array here.
+
+        Whoever reads it waits for `copied`, and then records `consumed`.
+        """
+        stream.wait_event(self.consumed)
+        there = self._there[: host.size]
+        there.set(host.reshape(-1), stream=stream)
         self.copied.record(stream)
-        return self.there[:size].reshape(shape)
+        return there.reshape(host.shape)
+
+
+def pinned(size: int) -> NDArray[np.float32]:
+    """Zeros in memory of the host that the device can copy from by itself."""
+    cuda = namespace("cupy").cuda
+    # Not from cupy's pool, which would keep it from the system after the last use.
+    memory = cuda.PinnedMemoryPointer(cuda.PinnedMemory(max(4 * size, 1)), 0)
+    values = np.frombuffer(memory, np.float32, size)
+    values[:] = 0.0
+    return values
+
+
+class _Lane:
+    """One pinned buffer, and where it lands on the device."""
+
+    def __init__(self, size: int) -> None:
+        self._host = pinned(size)
+        self.landing = Landing(size)
+
+    def bring(
+        self, stream: Any, shape: tuple[int, int, int], start: int, stop: int, read: Read
+    ) -> Any:
+        part = self._host[: int(np.prod(shape))].reshape(shape)
+        self.landing.copied.synchronize()  # the last copy out of the pinned buffer
+        read(start, stop, part)
+        return self.landing.bring(part, stream)

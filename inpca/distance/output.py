@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from inpca.distance.engine import BACKENDS
 from inpca.distance.planner import default_tile_size
 from inpca.distance.request import Request
 from inpca.distance.sinks import FINISHED, FLOORED
@@ -78,6 +77,14 @@ def claimed_matrix(request: Request, target: Target) -> Iterator[tuple[Request, 
         yield request, matrix
 
 
+def backend_there(target: Target) -> str | None:
+    """The backend that the matrix at `target` was begun with, if it will be gone on with."""
+    if not target.there or not os.path.lexists(target.path):
+        return None
+    backend = TiledMatrix.open(target.path).attrs.get(_IDENTITY, {}).get("backend")
+    return None if backend is None else str(backend)
+
+
 def _tile_size(request: Request) -> int:
     return request.tile_size or default_tile_size(request.n_rows)
 
@@ -137,8 +144,8 @@ def _identity(request: Request) -> dict[str, str]:
         "metric": request.divergence.name,
         "dtype": request.source.dtype.name,
         "tile_size": str(_tile_size(request)),
-        "backend": request.backend,
-        "kernel": str(BACKENDS[request.backend].version),
+        "backend": request.choice.backend,
+        "kernel": request.kernel(_tile_size(request)),
     }
 
 

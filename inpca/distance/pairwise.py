@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance.cluster import place_of, run_on_cluster
-from inpca.distance.engine import run_plan
-from inpca.distance.output import Target, claimed_matrix, remove_damaged
+from inpca.distance.engine import Sink, run_plan
+from inpca.distance.output import Target, backend_there, claimed_matrix, remove_damaged
 from inpca.distance.parts import PartArgument, parse_part, tiles_of_part
 from inpca.distance.plan import Plan
 from inpca.distance.planner import default_tile_size
@@ -36,12 +36,18 @@ class DistanceInfo:
     Attributes
     ----------
     floored : contributions (pair, sample) of more than 43 nats that the floor has capped at that
+    redone : parts (128 × 128 pairs, 512 samples) that the GPU's tensor kernel has left to its
+        float32 kernel, because an affinity in them was small
+    backend : ``"numba"`` or ``"cupy"``, also where ``"auto"`` was asked for; `plan.where` says on
+        what
     plan : what was computed in this call; no tiles if everything was there
     repaired : damaged tiles that were computed again, with what was wrong
     seconds : that the call took
     """
 
     floored: int
+    redone: int
+    backend: str
     plan: Plan
     repaired: list[str]
     seconds: float
@@ -65,6 +71,7 @@ def pairwise_distances(
     part: PartArgument = None,
     progress: ProgressArgument = None,
     backend: str = "numba",
+    device: int | None = None,
     return_info: bool = False,
 ) -> Any:
     """Distances between all pairs of models, in memory or as tiles on disk.
@@ -99,7 +106,11 @@ def pairwise_distances(
     part : ``(i, k)`` or ``"i/k"``, counted from 1: compute part i of k, for job arrays. The k
         processes may run at any time, at once or not, and fill one `out`; nothing is merged
     progress : True, or ``callable(done, total, text)``
-    backend : ``"numba"``
+    backend : ``"numba"``, the CPU; ``"cupy"``, an NVIDIA GPU; ``"auto"``: what the matrix at `out`
+        was begun with, else the GPU where there is one that can compute this, and which it was is
+        logged, told by `progress` and kept in `DistanceInfo`. A GPU computes float32 predictions
+        in this process: for more of them call once for each, with `part` and `device`
+    device : number of the GPU, of several
     return_info : return (D, `DistanceInfo`)
 
     Returns
@@ -113,7 +124,8 @@ def pairwise_distances(
         For bad arguments or predictions, or if `out` was computed from something else.
     ResourceError
         If memory or disk does not suffice, another process is writing `out`, or the operating
-        system refuses a file; an input or output error is tried again first.
+        system refuses a file; an input or output error is tried again first. If there is no GPU
+        that can be used.
 
     Notes
     -----
@@ -134,10 +146,13 @@ def pairwise_distances(
     which = parse_part(part)
     _refuse_combinations(restart=restart, repair=repair, extend=extend, part=which)
     with connected(executor) as workers, reporting(progress, "distances") as report:
-        request = parse(X, Y, metric, kind, sample_set, memory, workers, tile_size, backend)
+        target = None if out is None else Target(Path(out), which, resume, restart, extend)
+        if target is not None and backend == "auto":
+            backend = backend_there(target) or backend
+        request = parse(X, Y, metric, kind, sample_set, memory, workers, tile_size, backend, device)
         result: Any
         repaired: list[str] = []
-        if out is None:
+        if target is None:
             _refuse_without_out(
                 restart=restart,
                 repair=repair,
@@ -145,14 +160,13 @@ def pairwise_distances(
                 part=which != WHOLE,
                 cluster=request.on_cluster,
             )
-            result, plan, floored = _in_memory(request, report)
+            result, plan, floored, redone = _in_memory(request, report)
         else:
             _refuse_what_is_not_stored(request)
-            target = Target(Path(out), which, resume, restart, extend)
-            with naming_files(out), claimed_matrix(request, target) as (request, matrix):
+            with naming_files(target.path), claimed_matrix(request, target) as (request, matrix):
                 repaired = remove_damaged(matrix, report) if repair else []
-                plan, floored = _fill(request, matrix, which, report)
-            result = TiledMatrix.open(out)
+                plan, floored, redone = _fill(request, matrix, which, report)
+            result = TiledMatrix.open(target.path)
     if floored:
         _log.warning(
             "%d of %d contributions exceeded 43 nats and were capped there: models that give "
@@ -160,7 +174,8 @@ def pairwise_distances(
             floored,
             request.n_pairs * request.shape[1],
         )
-    info = DistanceInfo(floored, plan, repaired, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    info = DistanceInfo(floored, redone, request.choice.backend, plan, repaired, seconds)
     return (result, info) if return_info else result
 
 
@@ -194,28 +209,33 @@ def _refuse_what_is_not_stored(request: Request) -> None:
         )
 
 
-def _in_memory(request: Request, report: Report) -> tuple[NDArray[np.float64], Plan, int]:
+def _in_memory(request: Request, report: Report) -> tuple[NDArray[np.float64], Plan, int, int]:
     most = max(request.n_rows, request.n_columns or 0)
     plan = request.plan(request.tile_size or default_tile_size(most), stored=False)
     request.check_fits(plan, None)
     sink = ArraySink(plan.bands, plan.n_models)
-    run_plan(
-        plan, request.source, request.divergence, sink, request.executor, report, request.backend
-    )
-    return sink.array, plan, sink.floored
+    redone = _run(request, plan, sink, report)
+    return sink.array, plan, sink.floored, redone
 
 
-def _fill(request: Request, matrix: TiledMatrix, part: Part, report: Report) -> tuple[Plan, int]:
+def _fill(
+    request: Request, matrix: TiledMatrix, part: Part, report: Report
+) -> tuple[Plan, int, int]:
     """Compute the missing tiles of part `part` of `matrix`."""
     mine = tiles_of_part(matrix.grid, part)
     missing = [tile for tile in matrix.missing() if tile in mine]
-    plan = request.plan(matrix.grid.tile_size, missing, stored=True)
+    plan, redone = request.plan(matrix.grid.tile_size, missing, stored=True), 0
     request.check_fits(plan, matrix.path)
     if request.on_cluster and request.ensemble is not None:
         place = place_of(request.ensemble.path, matrix, request.sample_set)
-        metric = request.divergence.name
-        run_on_cluster(plan, place, metric, request.backend, request.executor, report)
+        metric, backend = request.divergence.name, request.choice.backend
+        run_on_cluster(plan, place, metric, backend, request.executor, report)
     else:
-        sink, source = MatrixSink(matrix), request.source
-        run_plan(plan, source, request.divergence, sink, request.executor, report, request.backend)
-    return plan, finish(matrix)
+        redone = _run(request, plan, MatrixSink(matrix), report)
+    return plan, finish(matrix), redone
+
+
+def _run(request: Request, plan: Plan, sink: Sink, report: Report) -> int:
+    """Every tile of `plan` to `sink`, here; returns what had to be done again."""
+    source, divergence, executor = request.source, request.divergence, request.executor
+    return run_plan(plan, source, divergence, sink, executor, report, request.choice.backend)

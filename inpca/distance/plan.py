@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from inpca.distance.gpu_layout import Gpu, Kind
 from inpca.tiling import Tile, TileGrid
 from inpca.units import format_bytes, format_seconds
 
@@ -50,6 +51,31 @@ class Block:
 
 
 @dataclass(frozen=True)
+class DevicePlan:
+    """How a GPU computes the blocks of a plan.
+
+    Attributes
+    ----------
+    gpu : which one, and what it has
+    kind : of kernel, see `kernels_cupy`
+    tile_size : rows and columns of a tile there, padded to a multiple of 128
+    launch : samples that it takes at a time
+    memory_parts : what needs device memory, and how many bytes
+    """
+
+    gpu: Gpu
+    kind: Kind
+    tile_size: int
+    launch: int
+    memory_parts: dict[str, int]
+
+    @property
+    def memory_needed(self) -> int:
+        """Bytes of device memory."""
+        return sum(self.memory_parts.values())
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a distance job runs and what it needs.
 
@@ -68,6 +94,7 @@ class Plan:
     bytes_read : of float32 or float64 log-probabilities
     n_pairs, flops : 2 · n_samples · n_classes per pair, diagonal left out
     seconds : estimate from a calibration of the kernel, or None
+    device : the GPU's share, where one computes
     """
 
     n_models: tuple[int, int]
@@ -88,6 +115,14 @@ class Plan:
     n_pairs: int
     flops: float
     seconds: float | None
+    device: DevicePlan | None = None
+
+    @property
+    def where(self) -> str:
+        """Who computes, in words."""
+        if self.device is not None:
+            return f"GPU {self.device.gpu.index} ({self.device.gpu.name})"
+        return f"{self.n_workers} worker{'s' if self.n_workers > 1 else ''} on the CPU"
 
     @property
     def n_tiles(self) -> int:
@@ -114,8 +149,14 @@ class Plan:
             f"disk       {format_bytes(self.disk_needed)} to write",
             f"reads      {format_bytes(self.bytes_read)}: each prediction {reads:.1f} times, "
             f"{self.slab:,} samples at a time",
-            f"work       {self.flops:.3g} floating-point operations on {self.n_workers} workers",
+            f"work       {self.flops:.3g} floating-point operations on {self.where}",
         ]
+        if self.device is not None:
+            there, free = self.device.memory_needed, self.device.gpu.memory_free
+            named = ", ".join(
+                f"{name} {format_bytes(part)}" for name, part in self.device.memory_parts.items()
+            )
+            lines.append(f"device     {format_bytes(there)} of {format_bytes(free)} free: {named}")
         if self.seconds is not None:
             lines.append(f"time       about {format_seconds(self.seconds)}")
         return lines
@@ -140,6 +181,19 @@ class Plan:
             "bytes_read": self.bytes_read,
             "flops": self.flops,
             "seconds": self.seconds,
+            "backend": "numba" if self.device is None else "cupy",
+            "device": None if self.device is None else self._device_record(self.device),
+        }
+
+    @staticmethod
+    def _device_record(device: DevicePlan) -> dict[str, Any]:
+        return {
+            "index": device.gpu.index,
+            "name": device.gpu.name,
+            "kernel": device.kind,
+            "memory_free": device.gpu.memory_free,
+            "memory_needed": device.memory_needed,
+            "memory_parts": dict(device.memory_parts),
         }
 
     @property

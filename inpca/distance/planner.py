@@ -8,12 +8,16 @@ read while this one is computed.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from inpca.backend import available_memory, free_disk
+from inpca.distance.block_cupy import calibrate_gpu
+from inpca.distance.choice import choose_backend
+from inpca.distance.divergences import BHATTACHARYYA
+from inpca.distance.footprint import COPIES_PER_PIECE, SMALL_TILE, DeviceFootprint, Footprint
+from inpca.distance.gpu_layout import Gpu
 from inpca.distance.kernels_numba import (
     add_log_affinities,
     allocate,
@@ -27,63 +31,25 @@ from inpca.executor import n_cores
 from inpca.tiling import Tile
 from inpca.units import format_bytes, parse_bytes
 
-_TILE = 256  # rows and columns of a small tile
 # A killed job loses at most the block it was working on.
 _BLOCK_SECONDS = 600
-# Without a calibration: what one core does at least, and what a disk delivers.
-_FLOPS_PER_CORE = 3e10
 _DISK_BYTES_PER_SECOND = 5e8
 _SECONDS_PER_READ = 2e-4  # opening one model's predictions; measured 6e-5 from the page cache
 _CALIBRATION_SIZE = 1 << 16  # samples · classes that the calibration takes of each model, at most
 _PIECE_BYTES = 2_000_000  # of predictions read and packed in one task
-# Reading a piece makes copies: decoded, in float64 for the check of the row sums, its features.
-_COPIES_PER_PIECE = 10
-# Writing a tile: self-normalised in float64, float32, and the encoded chunk twice.
-_COPIES_PER_TILE = 3
-
-
-@dataclass(frozen=True)
-class _Sizes:
-    """The lengths that decide how much memory a block takes."""
-
-    bands: Bands
-    tile_size: int
-    n_samples: int
-    n_classes: int
-    itemsize: int
-    n_workers: int
-    piece_bytes: int
-    chunk_samples: int
-
-    def slot(self, slab: int) -> int:
-        """Bytes of one band's packed slab, the flags of floored features included."""
-        panels, samples, classes, lanes = packed_shape(
-            self.tile_size, min(slab, self.n_samples), self.n_classes
-        )
-        return panels * samples * lanes * (classes * self.itemsize + 1)
-
-    def parts(self, n_tiles: int, n_bands: int, slab: int, fixed: dict[str, int]) -> dict[str, int]:
-        """Bytes that a block of `n_tiles` tiles over `n_bands` bands needs, by purpose."""
-        buffers = 1 if slab >= self.n_samples else 2
-        tile = self.tile_size**2 * 8
-        sample_bytes = self.n_classes * self.itemsize
-        one_model = min(slab, self.n_samples) * sample_bytes
-        piece = min(max(self.piece_bytes, one_model), self.tile_size * one_model)
-        decoded = self.chunk_samples * sample_bytes
-        return {
-            "block of D": n_tiles * tile,
-            "slabs of predictions": buffers * n_bands * self.slot(slab),
-            "reading": self.n_workers * (_COPIES_PER_PIECE * piece + decoded),
-            "writing": self.n_workers * _COPIES_PER_TILE * tile,
-            **fixed,
-        }
 
 
 def default_tile_size(n_models: int) -> int:
     """Tiles of whole 256s: small enough to share out, large enough to be few."""
-    if n_models <= _TILE:
+    if n_models <= SMALL_TILE:
         return n_models
-    return _TILE if n_models <= 8 * _TILE else 2 * _TILE if n_models <= 2**14 else 4 * _TILE
+    return (
+        SMALL_TILE
+        if n_models <= 8 * SMALL_TILE
+        else 2 * SMALL_TILE
+        if n_models <= 2**14
+        else 4 * SMALL_TILE
+    )
 
 
 def plan_distances(
@@ -97,6 +63,8 @@ def plan_distances(
     folder: str | os.PathLike[str] | None = ".",
     chunk_samples: int = 1,
     flops_per_second: float | None = None,
+    backend: str = "numba",
+    device: int | None = None,
 ) -> Plan:
     """Say what the distances of all pairs will take; refuse what does not fit.
 
@@ -110,14 +78,15 @@ def plan_distances(
     n_workers : tasks at once; default all cores
     folder : where the tiles will be written; None: D is an array in memory
     chunk_samples : samples that lie together on disk
-    flops_per_second : of one core; default measured now, for a tenth of a second
+    flops_per_second : of one core, or of the GPU; default measured now, for a tenth of a second
+    backend, device : see `pairwise_distances`
 
     Raises
     ------
     InputError
         For a shape or tile size out of range.
     ResourceError
-        If memory or disk does not suffice.
+        If memory or disk does not suffice, or there is no GPU to compute on.
 
     Examples
     --------
@@ -125,7 +94,10 @@ def plan_distances(
     >>> plan.n_pairs, plan.memory_needed <= 100_000_000
     (1999000, True)
     """
-    rate = calibrate(shape[2], dtype) if flops_per_second is None else flops_per_second
+    gpu = choose_backend(backend, device, BHATTACHARYYA, np.dtype(dtype)).gpu
+    rate = flops_per_second
+    if rate is None:
+        rate = calibrate(shape[2], dtype) if gpu is None else calibrate_gpu(shape[2], gpu)
     plan = make_plan(
         shape,
         memory=memory_budget(memory),
@@ -136,6 +108,7 @@ def plan_distances(
         stored=folder is not None,
         chunk_samples=chunk_samples,
         flops_per_second=rate,
+        gpu=gpu,
     )
     check_fits(plan, folder)
     return plan
@@ -188,6 +161,7 @@ def make_plan(
     chunk_samples: int = 1,
     flops_per_second: float | None = None,
     block_seconds: float = _BLOCK_SECONDS,
+    gpu: Gpu | None = None,
 ) -> Plan:
     """Cut D into blocks that fit `memory`: arithmetic only, the machine is not asked.
 
@@ -195,24 +169,28 @@ def make_plan(
 
     missing : tiles still to be computed; None: all
     stored : D goes to disk; otherwise it is an array in memory
-    flops_per_second : of one core; None: no estimate of the time
+    flops_per_second : of one core, or of the GPU; None: no estimate of the time
     block_seconds : that a block may take at most, if it has more than one tile
+    gpu : that computes; its free memory bounds a block, beside `memory` of this machine
     """
     n_models, n_samples, n_classes = shape
     if tile_size is None:
         tile_size = default_tile_size(max(n_models, n_columns or 0))
     bands = bands_of(n_models, n_columns, tile_size)
     itemsize = np.dtype(dtype).itemsize
-    piece_bytes = min(_PIECE_BYTES, memory // (8 * _COPIES_PER_PIECE * n_workers))
-    sizes = _Sizes(
-        bands, tile_size, n_samples, n_classes, itemsize, n_workers, piece_bytes, chunk_samples
-    )
+    piece_bytes = min(_PIECE_BYTES, memory // (8 * COPIES_PER_PIECE * n_workers))
+    lengths = (bands, tile_size, n_samples, n_classes, itemsize, n_workers, piece_bytes)
+    sizes = Footprint(*lengths, chunk_samples)
+    if gpu is not None:
+        sizes = DeviceFootprint(*lengths, chunk_samples, gpu)
     everyone = n_models + (n_columns or 0)
     fixed = {"sums of the diagonal": everyone * 8}
     if not stored:
         fixed["result"] = n_models * (n_columns or n_models) * 8
-    most_flops = n_workers * (flops_per_second or _FLOPS_PER_CORE) * block_seconds
-    side, slab = _choose(sizes, memory, fixed, most_flops)
+    rate = sizes.least_flops_per_second
+    if flops_per_second is not None:
+        rate = flops_per_second * (n_workers if gpu is None else 1)
+    side, slab = _choose(sizes, memory, fixed, rate * block_seconds)
     tiles = bands.tiles() if missing is None else list(missing)
     blocks = _partition(bands, tiles, side)
     parts = [sizes.parts(len(b.tiles), len(b.bands), slab, fixed) for b in blocks]
@@ -239,24 +217,21 @@ def make_plan(
         bytes_read=bytes_read,
         n_pairs=n_pairs,
         flops=flops,
-        seconds=_seconds(flops, bytes_read, n_workers, flops_per_second),
+        seconds=None if flops_per_second is None else _seconds(flops / rate, bytes_read),
+        device=sizes.on_device(blocks),
     )
 
 
-def _seconds(
-    flops: float, bytes_read: int, n_workers: int, flops_per_second: float | None
-) -> float | None:
-    if flops_per_second is None:
-        return None
-    return flops / (n_workers * flops_per_second) + bytes_read / _DISK_BYTES_PER_SECOND
+def _seconds(computing: float, bytes_read: int) -> float:
+    return computing + bytes_read / _DISK_BYTES_PER_SECOND
 
 
 def _choose(
-    sizes: _Sizes, memory: int, fixed: dict[str, int], most_flops: float
+    sizes: Footprint, memory: int, fixed: dict[str, int], most_flops: float
 ) -> tuple[int, int]:
     """Side of a block in bands, and samples in a slab: those that read the fastest."""
     best: tuple[float, int, int] | None = None
-    for slab in _slabs(sizes.n_samples, sizes.n_classes):
+    for slab in _slabs(sizes.n_samples, sizes.group):
         side = _largest_side(sizes, memory, slab, fixed, most_flops)
         if side == 0:
             continue
@@ -264,23 +239,12 @@ def _choose(
         if best is None or cost < best[0]:
             best = (cost, side, slab)
     if best is None:
-        slab = min(group_samples(sizes.n_classes), sizes.n_samples)
-        least = sizes.parts(1, min(2, len(sizes.bands.slices)), slab, fixed)
-        named = ", ".join(f"{name} {format_bytes(part)}" for name, part in least.items())
-        cures = ["raise `memory`"]
-        cures += ["write to `out`"] if "result" in fixed else []
-        cures += [f"take a `tile_size` < {sizes.tile_size}"] if sizes.tile_size > _TILE else []
-        cures += ["take fewer workers"] if sizes.n_workers > 1 else []
-        raise ResourceError(
-            f"The smallest block needs {format_bytes(sum(least.values()))} ({named}) but `memory` "
-            f"is {format_bytes(memory)}; {' or '.join(cures)}."
-        )
+        raise sizes.refusal(fixed, memory)
     return best[1], best[2]
 
 
-def _slabs(n_samples: int, n_classes: int) -> list[int]:
+def _slabs(n_samples: int, group: int) -> list[int]:
     """Candidates for the slab: all samples, then half as many each time, in whole groups."""
-    group = group_samples(n_classes)
     n_groups = -(-n_samples // group)
     slabs = [n_samples]
     while n_groups > 1:
@@ -290,7 +254,7 @@ def _slabs(n_samples: int, n_classes: int) -> list[int]:
 
 
 def _largest_side(
-    sizes: _Sizes, memory: int, slab: int, fixed: dict[str, int], most_flops: float
+    sizes: Footprint, memory: int, slab: int, fixed: dict[str, int], most_flops: float
 ) -> int:
     """Bands along a block's side: the most that fit the memory and the work; 0 if none do."""
     flops = 2.0 * sizes.tile_size**2 * sizes.n_samples * sizes.n_classes
@@ -298,7 +262,7 @@ def _largest_side(
     while low < high:
         side = (low + high + 1) // 2
         n_tiles, n_bands = _largest_block(sizes.bands, side)
-        fits = sum(sizes.parts(n_tiles, n_bands, slab, fixed).values()) <= memory
+        fits = sizes.fits(n_tiles, n_bands, slab, fixed, memory)
         if fits and (side == 1 or n_tiles * flops <= most_flops):
             low = side
         else:
@@ -322,7 +286,7 @@ def _largest_block(bands: Bands, side: int) -> tuple[int, int]:
     return max(side * beside, side * (side + 1) // 2), side + beside
 
 
-def _reading_seconds(sizes: _Sizes, side: int, slab: int) -> float:
+def _reading_seconds(sizes: Footprint, side: int, slab: int) -> float:
     bands = sizes.bands
     n_models = sum(bands.length(band) for band in range(len(bands.slices)))
     times = -(-_longest(bands) // side)
@@ -357,14 +321,14 @@ def calibrate(n_classes: int, dtype: DTypeLike = np.float32, *, seconds: float =
     if n_classes < 2:
         raise InputError(f"`n_classes` must be at least 2, not {n_classes}.")
     n_samples = max(1, min(group_samples(n_classes), _CALIBRATION_SIZE // n_classes))
-    panels = allocate(packed_shape(_TILE, n_samples, n_classes), dtype)
+    panels = allocate(packed_shape(SMALL_TILE, n_samples, n_classes), dtype)
     panels += n_classes**-0.5
-    sums = np.zeros((_TILE, _TILE))
-    arguments = (panels, panels, (0, _TILE, 0, _TILE), n_samples, class_block(n_classes), sums)
+    sums, part = np.zeros((SMALL_TILE, SMALL_TILE)), (0, SMALL_TILE, 0, SMALL_TILE)
+    arguments = (panels, panels, part, n_samples, class_block(n_classes), sums)
     add_log_affinities(*arguments)
     n_calls, start = 0, time.perf_counter()
     while time.perf_counter() < start + seconds:
         add_log_affinities(*arguments)
         n_calls += 1
     elapsed = time.perf_counter() - start
-    return 2.0 * n_calls * _TILE**2 * n_samples * n_classes / elapsed
+    return 2.0 * n_calls * SMALL_TILE**2 * n_samples * n_classes / elapsed

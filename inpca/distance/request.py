@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.distance.block_cupy import kernel_version
+from inpca.distance.block_numba import NumbaBlock
+from inpca.distance.choice import Choice, choose_backend
 from inpca.distance.divergences import Divergence, get_divergence
-from inpca.distance.engine import BACKENDS
 from inpca.distance.plan import Plan
 from inpca.distance.planner import check_disk, check_fits, make_plan, memory_budget
 from inpca.errors import InputError
@@ -43,7 +45,7 @@ class Request:
     executor: Executor
     memory: int
     tile_size: int | None
-    backend: str
+    choice: Choice
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -97,8 +99,17 @@ class Request:
             missing=missing,
             stored=stored,
             chunk_samples=getattr(self.source, "chunk_samples", 1),
+            gpu=self.choice.gpu,
             **more,
         )
+
+    def kernel(self, tile_size: int) -> str:
+        """What decides the bytes, of the kernel that will compute."""
+        if self.choice.gpu is None:
+            return str(NumbaBlock.version)
+        device = self.plan(tile_size, (), stored=True).device
+        assert device is not None
+        return kernel_version(device)
 
     def _task_seconds(self, n_pairs: int) -> float:
         seconds = 2.0 * n_pairs * self.shape[1] * self.shape[2] / _FLOPS_PER_CORE
@@ -150,11 +161,10 @@ def parse(
     executor: Executor,
     tile_size: int | None,
     backend: str,
+    device: int | None,
 ) -> Request:
     """Check every argument before any work."""
     divergence = get_divergence(metric)
-    if backend not in BACKENDS:
-        raise InputError(f"`backend` must be one of {', '.join(BACKENDS)}, not {backend!r}.")
     if tile_size is not None and (isinstance(tile_size, bool) or tile_size < 1):
         raise InputError(f"`tile_size` must be at least 1, not {tile_size!r}.")
     source = source_of(X, kind, sample_set, "X")
@@ -165,6 +175,8 @@ def parse(
         n_columns = other.shape[0]
         source = _Stacked(source, other)
     _check_numbers(n_rows, n_columns)
+    on_cluster = isinstance(executor, ClusterExecutor)
+    choice = choose_backend(backend, device, divergence, source.dtype, on_cluster=on_cluster)
     return Request(
         source=source,
         n_rows=n_rows,
@@ -176,7 +188,7 @@ def parse(
         executor=executor,
         memory=_budget(memory, executor),
         tile_size=tile_size,
-        backend=backend,
+        choice=choice,
     )
 
 

@@ -106,6 +106,15 @@ class Stream:
     def wait_event(self, event):
         assert isinstance(event, Event)
 
+    def synchronize(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
 
 class Event:
     def __init__(self, disable_timing=True):
@@ -149,8 +158,10 @@ def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
         Device=lambda index: contextlib.nullcontext(),
         Stream=Stream,
         Event=Event,
+        get_elapsed_time=lambda begin, end: 1.0,
         get_current_stream=Stream,
-        alloc_pinned_memory=lambda size: bytearray(max(size, 1)),
+        PinnedMemory=bytearray,
+        PinnedMemoryPointer=lambda memory, offset: memory,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
     )

@@ -3,29 +3,14 @@
 import numpy as np
 import pytest
 from emulator import missing_tools
-from fake_cupy import Array, array, fake_cupy
+from fake_cupy import Array, array
 
-from inpca.distance import gpu_device, gpu_layout, gpu_upload, kernels_cupy
+from inpca.distance import gpu_layout, gpu_upload, kernels_cupy
 from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator, find_gpu
 from inpca.errors import InputError, ResourceError
 
 needs_emulator = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 SHARP = 30  # logits whose softmax leaves affinities that the tensor kernel gives up
-
-
-@pytest.fixture
-def use(monkeypatch):
-    """Put a fake cupy in place; compiled kernels of one never serve another."""
-
-    def put(**machine):
-        fake = fake_cupy(**machine)
-        monkeypatch.setattr(gpu_device, "namespace", lambda name: fake)
-        monkeypatch.setattr(gpu_upload, "namespace", lambda name: fake)
-        gpu_device.compiled.cache_clear()
-        return fake
-
-    yield put
-    gpu_device.compiled.cache_clear()
 
 
 def predictions(n_models, n_samples, n_classes=10, *, sharpness=2.0, seed=0):
@@ -134,6 +119,7 @@ def test_uploader__passes_on_what_the_reader_raises(use):
         ({"count": 0}, "sees no GPU"),
         ({"error": "cudaErrorNoDevice"}, "choose backend='numba'"),
         ({"error": "cudaErrorInsufficientDriver", "driver": 12020}, "offers CUDA 12.2 but cupy"),
+        ({"error": "cudaErrorInsufficientDriver", "driver": 0}, "No NVIDIA driver is installed"),
         ({"major": 7, "minor": 5}, "need 8.0"),
     ],
 )

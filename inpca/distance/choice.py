@@ -1,0 +1,96 @@
+"""Who computes: the CPU, a GPU, or the GPU where there is one that can."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inpca.distance.block_cupy import METRICS
+from inpca.distance.divergences import Divergence
+from inpca.distance.gpu_device import check_compiler, find_gpu
+from inpca.distance.gpu_layout import Gpu
+from inpca.errors import InputError, ResourceError
+
+CPU, GPU, AUTO = "numba", "cupy", "auto"
+NAMES = (CPU, GPU, AUTO)
+
+_log = logging.getLogger("inpca.distance")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend that computes.
+
+    Attributes
+    ----------
+    backend : ``"numba"`` or ``"cupy"``
+    gpu : the device, of ``"cupy"``
+    """
+
+    backend: str
+    gpu: Gpu | None = None
+
+
+def choose_backend(
+    backend: str,
+    device: int | None,
+    divergence: Divergence,
+    dtype: "np.dtype[Any]",
+    *,
+    on_cluster: bool = False,
+) -> Choice:
+    """The backend that the arguments `backend` and `device` mean, looked at before any work.
+
+    ``"auto"`` takes the GPU where there is one that can compute this, else the CPU, and logs which
+    and why; where `device` names a GPU, it must be usable.
+
+    Raises
+    ------
+    InputError
+        If `backend` is not known, or cannot compute this.
+    ResourceError
+        If there is no GPU, or it cannot be used; the message tells the cure.
+    """
+    if backend not in NAMES:
+        raise InputError(f"`backend` must be one of {', '.join(NAMES)}, not {backend!r}.")
+    if backend == CPU:
+        if device is not None:
+            raise InputError(
+                f"`device` is the number of a GPU, and backend='numba' uses none (now "
+                f"device={device}); pass backend='cupy', or leave out `device`."
+            )
+        return Choice(CPU)
+    required = backend == GPU or device is not None
+    try:
+        _refuse_what_no_gpu_computes(divergence, dtype, on_cluster)
+        gpu = find_gpu(device)
+        check_compiler(gpu)
+    except (InputError, ResourceError) as error:
+        if required:
+            raise
+        _log.info("backend='auto' computes on the CPU: %s", error)
+        return Choice(CPU)
+    if backend == AUTO:
+        _log.info("backend='auto' computes on %s", gpu)
+    return Choice(GPU, gpu)
+
+
+def _refuse_what_no_gpu_computes(
+    divergence: Divergence, dtype: "np.dtype[Any]", on_cluster: bool
+) -> None:
+    if divergence.name not in METRICS:
+        raise InputError(
+            f"`metric` must be one of {', '.join(METRICS)} with backend='cupy', not "
+            f"{divergence.name!r}; choose backend='numba'."
+        )
+    if dtype != np.float32:
+        raise InputError(
+            f"`X` must be float32 with backend='cupy', which computes in float32, not {dtype}; "
+            "pass X.astype('float32'), or choose backend='numba'."
+        )
+    if on_cluster:
+        raise InputError(
+            "`executor` must not be a cluster with backend='cupy'; run one process for each GPU, "
+            "each with its own `part` (part='1/4', device=0, …), into the same `out`."
+        )
