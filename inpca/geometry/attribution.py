@@ -66,7 +66,7 @@ class Attribution:
 
     def of(self, samples: ArrayLike) -> Float64:
         """Share of a set of samples in each coordinate, (n_components,); see `compare`."""
-        return np.asarray(self.shares[_mask(samples, len(self.parts))].sum(axis=0))
+        return np.asarray(self.shares[sample_mask(samples, len(self.parts))].sum(axis=0))
 
     def compare(self, samples: ArrayLike) -> pd.DataFrame:
         """A set of samples (stragglers) against the rest, one row per coordinate.
@@ -80,7 +80,7 @@ class Attribution:
         DataFrame indexed by ``component`` (from 1) with ``eigenvalue``; ``share``, of the set;
         ``fair_share``, of as many average samples; ``ratio``, one over the other
         """
-        chosen = _mask(samples, len(self.parts))
+        chosen = sample_mask(samples, len(self.parts))
         fair = chosen.mean()
         share = self.of(chosen)
         index = pd.RangeIndex(1, len(self.eigenvalues) + 1, name="component")
@@ -272,7 +272,8 @@ def _blocks(length: int, first: int = 0) -> Iterator[slice]:
     return (slice(start, min(start + _BLOCK, length)) for start in range(first, length, _BLOCK))
 
 
-def _mask(samples: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
+def sample_mask(samples: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
+    """Truth values (n_samples,) from truth values or indices; refuses none and what is outside."""
     chosen = np.asarray(samples)
     if chosen.dtype != bool:
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
