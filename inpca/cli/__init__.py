@@ -15,11 +15,19 @@ from typing import Annotated
 import typer
 
 import inpca
-from inpca.cli import distances, embeddings, ensembles, geometry, pictures, trajectories
+from inpca.cli import (
+    distances,
+    embeddings,
+    embeddings_more,
+    ensembles,
+    geometry,
+    pictures,
+    trajectories,
+)
 from inpca.errors import InpcaError
 
 # In the order of `inpca --help`.
-_GROUPS = (ensembles, distances, embeddings, geometry, pictures, trajectories)
+_GROUPS = (ensembles, distances, embeddings, embeddings_more, geometry, pictures, trajectories)
 
 app = typer.Typer(
     name="inpca",

@@ -24,6 +24,10 @@ def embed(
     warm_start: Annotated[
         str, typer.Option("--warm-start", help="a former embedding to start the solver from")
     ] = "",
+    weights: Annotated[
+        str,
+        typer.Option("--weights", help="column that says how often a model counts; 0 projects it"),
+    ] = "",
     solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
     tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
@@ -61,7 +65,7 @@ def embed(
         memory=memory or None,
         executor=workers or None,
         progress=not quiet,
-    ).fit(matrix, models=select or None, init=former)
+    ).fit(matrix, models=select or None, init=former, weights=weights or None)
     if result.exists():
         typer.echo(f"replacing the embedding {result.name}", err=True)
     embedding.save(result, overwrite=True)

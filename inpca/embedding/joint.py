@@ -58,7 +58,7 @@ def joint_coordinates(
     scale = np.sign(embedding.eigenvalues_) * np.sqrt(np.abs(embedding.eigenvalues_))
     vectors = counted_vectors(embedding.eigenvectors_, embedding.weights_)
     weighing = np.divide(vectors, scale, out=np.zeros_like(vectors), where=scale != 0)
-    distances, rows = _matched(embedding.models_, D, len(vectors))
+    distances, rows = match_distances(embedding, D)
     with reporting(progress, "joint embedding") as report:
 
         def tile(done: int, total: int) -> None:
@@ -74,13 +74,24 @@ def joint_coordinates(
     return np.asarray(image - 0.5 * ((means - embedding.row_means_) @ weighing))
 
 
-def _matched(
-    models: pd.DataFrame | None, D: Floats | DistanceTiles, m: int
+def match_distances(
+    embedding: Any, D: Floats | DistanceTiles
 ) -> tuple[Floats | DistanceTiles, NDArray[np.intp] | None]:
-    """D of the embedding's m models, and the row of each in it; None: they are in order."""
-    if isinstance(D, TiledMatrix) and D.models is not None and models is not None:
-        return _by_key(models, D)
+    """Distances between the models of an embedding, and the row of each model in them.
+
+    Parameters
+    ----------
+    embedding, D : see `joint_coordinates`
+
+    Returns
+    -------
+    distances : those of its m models alone
+    rows : (m,), or None: the models are in the order of the embedding
+    """
+    m = len(embedding.row_means_)
     if isinstance(D, TiledMatrix):
+        if D.models is not None and embedding.models_ is not None:
+            return _by_key(embedding.models_, D)
         require_tiles(D, D.missing(), D.grid.n_tiles)
     distances = as_tiles(D)
     if distances.grid.n_models != m:
