@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,13 @@ class _Import:
     names: Mapping[str, str]
     labels: Mapping[str, Labels]
     n_classes: int
+    allow_pickle: bool
+
+    def open(self, run: str) -> AbstractContextManager[ArchivedRun]:
+        """The file of a run."""
+        return open_archive(
+            self.files[run], self.sample_set, self.names, allow_pickle=self.allow_pickle
+        )
 
 
 def import_arrays(
@@ -51,12 +59,13 @@ def import_arrays(
     config: Mapping[str, Any] | None = None,
     labels: PathLike | None = None,
     names: Mapping[str, str] | None = None,
+    allow_pickle: bool = False,
     restart: bool = False,
     progress: ProgressArgument = None,
 ) -> list[str]:
     """Import each file as one run of `ensemble`; nothing is written unless all files are good.
 
-    Memory: one checkpoint of each sample set for ``.npy`` and HDF5; one whole file for ``.npz``.
+    Memory: one checkpoint of each sample set; one whole file for ``.npz``.
 
     Parameters
     ----------
@@ -68,6 +77,8 @@ def import_arrays(
     config : columns of the models table for these runs
     labels : a ``.npy`` file with the labels, where the files hold none
     names : what the files call their arrays: ``{"predictions": "p", "labels": "y"}``
+    allow_pickle : load torch files that hold more than data, and so run any program in them; see
+        `collectors.torch_files`
     restart : replace runs that exist
     progress : None, True for a bar on standard error, or a callable (done, total, text)
 
@@ -91,12 +102,13 @@ def import_arrays(
     if target is not None:
         _check_runs_are_new(target, list(paths), restart)
         known = _labels_of_ensemble(target, sample_set, extra)
-        job = _Import(paths, kind, sample_set, words, known, target.n_classes)
+        job = _Import(paths, kind, sample_set, words, known, target.n_classes, allow_pickle)
     else:
-        with open_archive(next(iter(paths.values())), sample_set, words) as first:
+        file = next(iter(paths.values()))
+        with open_archive(file, sample_set, words, allow_pickle=allow_pickle) as first:
             known = _labels_of_file(first, sample_set, extra)
             n_classes = next(iter(first.predictions.values())).shape[-1]
-        job = _Import(paths, kind, sample_set, words, known, n_classes)
+        job = _Import(paths, kind, sample_set, words, known, n_classes, allow_pickle)
     checked = _check_words(paths, config, job)
     with reporting(progress, "import") as report:
         for done, run_id in enumerate(paths):
@@ -112,7 +124,7 @@ def import_arrays(
 
 def _check_file(job: _Import, run: str) -> None:
     """Read a whole file once, so that a bad checkpoint is found before anything is written."""
-    with open_archive(job.files[run], job.sample_set, job.names) as archive:
+    with job.open(run) as archive:
         _check_archive(archive, job)
         for _ in _checkpoints(archive, job):
             pass
@@ -122,7 +134,7 @@ def _write_run(
     job: _Import, run: str, target: "Ensemble", config: dict[str, Any], restart: bool
 ) -> None:
     with (
-        open_archive(job.files[run], job.sample_set, job.names) as archive,
+        job.open(run) as archive,
         target.start_run(run, config=config, restart=restart) as writer,
     ):
         for k, values in enumerate(_checkpoints(archive, job)):
@@ -279,13 +291,23 @@ def plain_value(text: str) -> Any:
     return text
 
 
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="load torch files that hold more than data: this runs any program in them, so only "
+        "for files whose maker you trust",
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb `import` to the command line."""
 
     @app.command("import")
     def import_(
         files: Annotated[
-            list[Path], typer.Argument(metavar="FILE…", help=".npz, .npy, .h5: one run each")
+            list[Path], typer.Argument(metavar="FILE…", help=".npz, .npy, .h5, .pt: one run each")
         ],
         ensemble: Annotated[
             Path, typer.Argument(help="the ensemble's folder; created if there is none")
@@ -305,6 +327,7 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(help="what the file calls an array: predictions=p, labels=y; repeatable"),
         ] = None,
+        allow_pickle: AllowPickle = False,
         restart: Annotated[bool, typer.Option("--restart", help="replace runs that exist")] = False,
         quiet: Annotated[
             bool, typer.Option("--quiet", "-q", help="no progress on standard error")
@@ -321,6 +344,7 @@ def register(app: typer.Typer) -> None:
             config={key: plain_value(value) for key, value in settings.items()},
             labels=labels,
             names=pairs(name or [], "--name"),
+            allow_pickle=allow_pickle,
             restart=restart,
             progress=not quiet,
         )

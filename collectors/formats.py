@@ -1,12 +1,12 @@
-"""Files of predictions that other programs saved: ``.npz``, ``.npy``, HDF5.
+"""Files of predictions that other programs saved: ``.npz``, ``.npy``, HDF5, torch.
 
 A file is one run. It holds, for every sample set, `predictions` (checkpoint, sample, class), or
 (sample, class) for a run of one checkpoint, and where the ensemble does not exist yet the `labels`
 (sample,). With one sample set these lie at the top of the file; with several, in a group for each
-set: ``train/predictions``, ``train/labels``, ``test/predictions``, … (an HDF5 group, or a slash in
-the name within an ``.npz``). `step` and `epoch`, each (checkpoint,), are read where they exist;
-without them steps count 0, 1, 2, … and epochs are NaN. Files that use other words are read with
-`names`.
+set: ``train/predictions``, ``train/labels``, ``test/predictions``, … (an HDF5 group, a slash in
+the name within an ``.npz``, a mapping in a mapping of ``torch.save``). `step` and `epoch`, each
+(checkpoint,), are read where they exist; without them steps count 0, 1, 2, … and epochs are NaN.
+Files that use other words are read with `names`.
 """
 
 import zlib
@@ -25,11 +25,12 @@ from inpca.errors import InputError, MissingExtraError
 # What a file calls its arrays, unless `names` says otherwise.
 NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
 _HDF5 = (".h5", ".hdf5")
+_TORCH = (".pt", ".pth")
 
 
 @dataclass(frozen=True)
 class ArchivedRun:
-    """One open file: `.npy` and HDF5 stay on disk until a checkpoint is asked for.
+    """One open file: all but `.npz` stay on disk until a checkpoint is asked for.
 
     Attributes
     ----------
@@ -82,9 +83,15 @@ def complete_names(names: Mapping[str, str] | None) -> dict[str, str]:
 
 @contextmanager
 def open_archive(
-    path: Path, sample_set: str, names: Mapping[str, str] = NAMES
+    path: Path,
+    sample_set: str,
+    names: Mapping[str, str] = NAMES,
+    *,
+    allow_pickle: bool = False,
 ) -> Iterator[ArchivedRun]:
     """Open one file as a run; see the module's text for what it must hold.
+
+    `allow_pickle` is for torch files alone: see `collectors.torch_files.load_torch`.
 
     Raises
     ------
@@ -108,8 +115,18 @@ def open_archive(
                 arrays = _datasets(file)
                 archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
             yield archive
+    elif path.suffix in _TORCH:
+        arrays = _torch_arrays(path, allow_pickle, names)
+        yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
     else:
-        raise InputError(f"{path} must end in .npz, .npy, .h5 or .hdf5 to be imported.")
+        raise InputError(f"{path} must end in .npz, .npy, .h5, .hdf5, .pt or .pth to be imported.")
+
+
+def _torch_arrays(path: Path, allow_pickle: bool, names: Mapping[str, str]) -> dict[str, Any]:
+    from collectors.torch_files import arrays_of, load_torch
+
+    arrays = arrays_of(load_torch(path, allow_pickle=allow_pickle), path)
+    return arrays if isinstance(arrays, dict) else {names["predictions"]: arrays}
 
 
 def _groups(

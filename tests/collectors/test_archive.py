@@ -1,13 +1,17 @@
 """Import of files: what goes in comes out, what is wrong is named and writes nothing."""
 
+import argparse
+
 import h5py
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 import inpca
 from collectors.archive import import_arrays, plain_value, register
+from collectors.torch_files import arrays_of, load_torch
 from inpca import InputError
 
 K, N, C = 3, 12, 4
@@ -23,9 +27,17 @@ def labels():
     return np.random.default_rng(1).integers(0, C, N)
 
 
+def as_tensor(values):
+    """A tensor, where torch has the type; else what it would save beside tensors."""
+    values = np.asarray(values)
+    return values if values.dtype.kind == "S" else torch.from_numpy(np.ascontiguousarray(values))
+
+
 def write(path, arrays):
     if path.suffix == ".npz":
         np.savez(path, **arrays)
+    elif path.suffix == ".pt":
+        torch.save({name: as_tensor(values) for name, values in arrays.items()}, path)
     else:
         with h5py.File(path, "w") as file:
             for name, values in arrays.items():
@@ -38,7 +50,7 @@ def log_probs(path, run, sample_set="train"):
     return np.stack([run.log_probs(sample_set, k) for k in range(run.n_checkpoints)])
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5"])
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".hdf5", ".pt"])
 def test_import__what_a_file_holds_comes_out_of_the_ensemble(tmp_path, probs, labels, suffix):
     arrays = {"predictions": probs, "labels": labels, "step": [0, 5, 9], "epoch": [0, 0.5, 1]}
     file = write(tmp_path / f"resnet{suffix}", arrays)
@@ -54,7 +66,7 @@ def test_import__what_a_file_holds_comes_out_of_the_ensemble(tmp_path, probs, la
     assert table["train_loss"].iloc[1] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".pt"])
 def test_import__several_sample_sets_lie_in_groups(tmp_path, probs, labels, suffix):
     arrays = {"train/predictions": probs, "train/labels": labels}
     arrays |= {"test/predictions": probs[:, :5], "test/labels": labels[:5]}
@@ -97,6 +109,94 @@ def test_import__reads_files_that_use_other_words(tmp_path, probs, labels):
         import_arrays(file, tmp_path / "e", run="b")
 
 
+# -- files of torch --
+
+
+@pytest.mark.parametrize("form", ["tensor", "list", "nested", "bfloat16", "old"])
+def test_import__takes_what_torch_saves(tmp_path, probs, labels, form):
+    logits = torch.from_numpy(np.log(probs)).float()
+    np.save(tmp_path / "y.npy", labels)
+    contents = {
+        "tensor": logits,
+        "list": list(logits),
+        "nested": {"train": {"predictions": logits}, "settings": {"name": "resnet"}},
+        "bfloat16": {"predictions": logits.bfloat16(), "step": [0, 5, 9]},
+        "old": {"predictions": logits},
+    }
+    new = {"_use_new_zipfile_serialization": form != "old"}
+    torch.save(contents[form], tmp_path / "a.pth", **new)
+    import_arrays(tmp_path / "a.pth", tmp_path / "e", kind="logits", labels=tmp_path / "y.npy")
+    tolerance = 0.1 if form == "bfloat16" else 1e-5
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "a"), np.log(probs), atol=tolerance)
+    steps = [0, 5, 9] if form == "bfloat16" else [0, 1, 2]
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == steps
+
+
+class Program:
+    """What a pickle may do to whoever loads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_import__runs_no_program_in_a_torch_file_unless_told_to(tmp_path, probs, labels):
+    contents = {"predictions": torch.from_numpy(probs), "labels": torch.from_numpy(labels)}
+    torch.save(contents | {"extra": Program(tmp_path / "ran")}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"objects beyond tensors.*io\.open.*--allow-pickle.*runs"):
+        import_arrays(tmp_path / "a.pt", tmp_path / "e")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "e").exists()
+
+
+def test_import__loads_a_torch_file_with_more_than_data_when_told_to(tmp_path, probs, labels):
+    contents = {"predictions": torch.from_numpy(probs), "labels": torch.from_numpy(labels)}
+    torch.save(contents | {"path": tmp_path}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="PosixPath"):
+        import_arrays(tmp_path / "a.pt", tmp_path / "e")
+    assert import_arrays(tmp_path / "a.pt", tmp_path / "e", allow_pickle=True) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text", "holds a str where a tensor"),
+        ({"name": "resnet"}, "holds a dict where a tensor"),
+        ({"weight": torch.zeros(2, 3)}, r"has no array 'predictions' .* it holds weight"),
+        (torch.zeros(3), r"must have shape \(checkpoint, sample, class\)"),
+    ],
+    ids=["text", "mapping", "weights", "flat"],
+)
+def test_import__a_torch_file_of_another_kind_is_named(tmp_path, content, message):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=message):
+        import_arrays(tmp_path / "a.pt", tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_load_torch__reads_plain_namespaces_and_arrays_of_numpy_1_and_2(tmp_path):
+    contents = {"settings": argparse.Namespace(lr=0.1), "a": np.arange(3.0), "b": np.float32(2)}
+    torch.save(contents, tmp_path / "a.pt")
+    found = load_torch(tmp_path / "a.pt")
+    assert found["settings"].lr == 0.1
+    np.testing.assert_array_equal(arrays_of(found, tmp_path)["a"], np.arange(3.0))
+    # A pickle of protocol 4 is more than torch's own reader of data reads.
+    torch.save(contents, tmp_path / "b.pt", pickle_protocol=4)
+    with pytest.raises(InputError, match=r"pickle of protocol 3 or later.*allow_pickle=True"):
+        load_torch(tmp_path / "b.pt")
+    assert load_torch(tmp_path / "b.pt", allow_pickle=True)["b"] == 2
+
+
+def test_load_torch__names_a_class_that_is_gone(tmp_path, monkeypatch):
+    torch.save({"a": Program(tmp_path / "x")}, tmp_path / "gone.pt")
+    content = (tmp_path / "gone.pt").read_bytes().replace(b"cio\nopen", b"cio\nopem")
+    (tmp_path / "gone.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"gone\.pt"):
+        load_torch(tmp_path / "gone.pt", allow_pickle=True)
+
+
 # -- what is wrong --
 
 
@@ -122,7 +222,7 @@ def bad_files():
     }
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".pt"])
 @pytest.mark.parametrize("case", list(bad_files()))
 def test_import__a_wrong_file_is_named_and_nothing_is_written(tmp_path, case, suffix):
     arrays, message = bad_files()[case]
@@ -132,7 +232,7 @@ def test_import__a_wrong_file_is_named_and_nothing_is_written(tmp_path, case, su
     assert not (tmp_path / "e").exists()
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])
 @pytest.mark.parametrize("content", [b"", b"no such format", "half"])
 def test_import__a_file_that_is_cut_off_or_something_else_is_named(
     tmp_path, probs, labels, suffix, content
@@ -141,11 +241,12 @@ def test_import__a_file_that_is_cut_off_or_something_else_is_named(
     if content == "half":
         write(tmp_path / "good.npz", {"predictions": probs, "labels": labels})
         write(tmp_path / "good.h5", {"predictions": probs, "labels": labels})
+        write(tmp_path / "good.pt", {"predictions": probs, "labels": labels})
         np.save(tmp_path / "good.npy", probs)
         whole = (tmp_path / f"good{suffix}").read_bytes()
         content = whole[: len(whole) // 2]
     file.write_bytes(content)
-    with pytest.raises(InputError, match=rf"bad{suffix} cannot be read as {suffix}"):
+    with pytest.raises(InputError, match=rf"bad{suffix} cannot be read as"):
         import_arrays(file, tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
@@ -204,7 +305,7 @@ def test_import__refuses_missing_and_unknown_files(tmp_path):
     with pytest.raises(InputError, match="There is no file"):
         import_arrays(tmp_path / "a.npz", tmp_path / "e")
     (tmp_path / "a.txt").write_text("1 2")
-    with pytest.raises(InputError, match=r"must end in \.npz, \.npy, \.h5 or \.hdf5"):
+    with pytest.raises(InputError, match=r"must end in \.npz, \.npy, \.h5, .* or \.pth"):
         import_arrays(tmp_path / "a.txt", tmp_path / "e")
     with pytest.raises(InputError, match="at least one file"):
         import_arrays([], tmp_path / "e")
