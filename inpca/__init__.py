@@ -22,6 +22,9 @@ _HOME = {
     "TiledMatrix": "inpca.store.matrix",
     "align": "inpca.geometry.alignment",
     "average": "inpca.geometry.averages",
+    "average_groups": "inpca.geometry.grouped",
+    "class_error": "inpca.geometry.classes",
+    "compare_averages": "inpca.geometry.reports",
     "create_ensemble": "inpca.store.ensemble",
     "explained_by_samples": "inpca.embedding.subsets",
     "explained_pairwise_distances": "inpca.embedding.stress",
@@ -31,8 +34,12 @@ _HOME = {
     "open_ensemble": "inpca.store.ensemble",
     "pairwise_distances": "inpca.distance.pairwise",
     "progress": "inpca.geometry.progress",
-    "sample_progress": "inpca.geometry.progress",
+    "progress_table": "inpca.geometry.reports",
+    "project_classes": "inpca.geometry.classes",
+    "r_squared": "inpca.geometry.reports",
     "reindex": "inpca.geometry.trajectory",
+    "sample_progress": "inpca.geometry.progress",
+    "top_classes": "inpca.geometry.classes",
     "trajectory_distances": "inpca.geometry.trajectory_distances",
 }
 

@@ -82,9 +82,11 @@ def test_each_tool__has_one_place(tool: str) -> None:
 def test_public_names__are_those_listed_and_all_exist() -> None:
     documented = {
         "DamagedStoreError", "Ensemble", "InPCA", "InpcaError", "InputError", "ResourceError",
-        "TiledMatrix", "align", "average", "create_ensemble", "explained_by_samples", "explained_pairwise_distances",
-        "four_point",
+        "TiledMatrix", "align", "average", "create_ensemble", "explained_by_samples",
+        "explained_pairwise_distances", "four_point",
         "geodesic", "load_embedding", "sample_progress",
+        "average_groups", "class_error", "compare_averages", "progress_table", "project_classes",
+        "r_squared", "top_classes",
         "open_ensemble", "pairwise_distances", "inversion", "progress",
         "reindex", "trajectories", "trajectory_distances",
     }  # fmt: skip
