@@ -6,6 +6,8 @@ import typer
 
 import inpca
 from inpca.cli.options import (
+    Backend,
+    Device,
     EnsemblePath,
     Json,
     Memory,
@@ -36,6 +38,8 @@ def plan(
     memory: Memory = "",
     tile_size: TileSize = 0,
     workers: Workers = 0,
+    backend: Backend = "numba",
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Say what `distances` would take: reads, memory, disk, time. Refuses what does not fit."""
@@ -49,6 +53,8 @@ def plan(
         n_workers=workers or None,
         folder=path,
         chunk_samples=predictions.chunk_samples,
+        backend=backend,
+        device=device,
     )
     print_record(plan.as_record(), plan.describe(), as_json)
 
@@ -66,6 +72,8 @@ def distances(
     scheduler: Annotated[
         str, typer.Option("--scheduler", help="a Dask cluster's address, e.g. tcp://host:8786")
     ] = "",
+    backend: Backend = "numba",
+    device: Device = None,
     part: Annotated[
         str, typer.Option("--part", help="compute part i/k, e.g. 3/16; others do the rest")
     ] = "",
@@ -80,7 +88,7 @@ def distances(
 ) -> None:
     """Compute the distance matrix of all models, or go on where a former call ended."""
     ensemble = models(path, select, references)
-    matrix = inpca.pairwise_distances(
+    matrix, info = inpca.pairwise_distances(
         ensemble,
         metric=metric,
         sample_set=sample_set,
@@ -93,7 +101,14 @@ def distances(
         restart=restart,
         repair=repair,
         progress=not quiet,
+        backend=backend,
+        device=device,
+        return_info=True,
     )
+    if backend != "numba" and not quiet:
+        because = f" ({info.why})" if info.why else ""
+        where = f"{info.plan.n_tiles} tiles on {info.plan.where}{because}"
+        typer.echo(f"computed {where}", err=True)
     typer.echo(matrix.path)
 
 

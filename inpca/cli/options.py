@@ -21,6 +21,10 @@ Workers = Annotated[
     int, typer.Option("--workers", "-w", min=0, help="threads; 0: one for each core")
 ]
 TileSize = Annotated[int, typer.Option(help="rows of a tile on disk; 0: chosen from the size")]
+Backend = Annotated[
+    str, typer.Option("--backend", help="numba: the CPU, cupy: an NVIDIA GPU, auto: GPU if any")
+]
+Device = Annotated[int | None, typer.Option("--device", help="number of the GPU, of several")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on standard error")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="the file to write")]

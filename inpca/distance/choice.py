@@ -26,10 +26,12 @@ class Choice:
     ----------
     backend : ``"numba"`` or ``"cupy"``
     gpu : the device, of ``"cupy"``
+    why : no GPU computes though ``"auto"`` would have taken one; else empty
     """
 
     backend: str
     gpu: Gpu | None = None
+    why: str = ""
 
 
 def choose_backend(
@@ -70,7 +72,7 @@ def choose_backend(
         if required:
             raise
         _log.info("backend='auto' computes on the CPU: %s", error)
-        return Choice(CPU)
+        return Choice(CPU, why=str(error))
     if backend == AUTO:
         _log.info("backend='auto' computes on %s", gpu)
     return Choice(GPU, gpu)

@@ -40,6 +40,7 @@ class DistanceInfo:
         float32 kernel, because an affinity in them was small
     backend : ``"numba"`` or ``"cupy"``, also where ``"auto"`` was asked for; `plan.where` says on
         what
+    why : ``"auto"`` has taken no GPU; else empty
     plan : what was computed in this call; no tiles if everything was there
     repaired : damaged tiles that were computed again, with what was wrong
     seconds : that the call took
@@ -48,6 +49,7 @@ class DistanceInfo:
     floored: int
     redone: int
     backend: str
+    why: str
     plan: Plan
     repaired: list[str]
     seconds: float
@@ -175,7 +177,8 @@ def pairwise_distances(
             request.n_pairs * request.shape[1],
         )
     seconds = time.perf_counter() - start
-    info = DistanceInfo(floored, redone, request.choice.backend, plan, repaired, seconds)
+    choice = request.choice
+    info = DistanceInfo(floored, redone, choice.backend, choice.why, plan, repaired, seconds)
     return (result, info) if return_info else result
 
 
