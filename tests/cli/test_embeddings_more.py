@@ -1,0 +1,103 @@
+"""The verbs join, four-point, explained and subsets, and weights of embed."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import inpca
+from inpca.cli import main
+
+
+@pytest.fixture
+def embedded(small_ensemble: inpca.Ensemble) -> Path:
+    """Distances on both sample sets, and an embedding of the first."""
+    for name in ("train", "test"):
+        place = small_ensemble.distances_path(name)
+        matrix = inpca.pairwise_distances(small_ensemble, sample_set=name, out=place, tile_size=10)
+        if name == "train":
+            inpca.InPCA(3).fit(matrix).save(small_ensemble.embeddings_path(name))
+    return small_ensemble.path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Call the program in this process; standard output, and the error where there is one."""
+
+    def call(*arguments: object, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["inpca", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ending:
+            main()
+        captured = capsys.readouterr()
+        assert (ending.value.code or 0) == code, captured.err
+        return captured.err if code else captured.out
+
+    return call
+
+
+def coordinates(text: str) -> tuple[pd.DataFrame, np.ndarray]:
+    table = pd.read_csv(io.StringIO(text), index_col="model")
+    columns = [name for name in table.columns if name[0] == "x" and name[1:-1].isdigit()]
+    return table, table[columns].to_numpy()
+
+
+def test_join__keeps_and_prints_the_models_on_the_other_set(embedded: Path, run) -> None:
+    table, x = coordinates(run("join", embedded, "test", "--quiet"))
+    ensemble = inpca.open_ensemble(embedded)
+    embedding = inpca.load_embedding(ensemble.embeddings_path("train"))
+    assert table["distances"].tolist() == ["train"] * 24 + ["test"] * 24
+    assert x == pytest.approx(np.concatenate([embedding.embedding_, embedding.joint_["test"]]))
+    d = inpca.TiledMatrix.open(ensemble.distances_path("test")).to_array()
+    assert embedding.joint_["test"] == pytest.approx(embedding.transform(d), abs=1e-6)
+    rows = json.loads(run("explained", embedded, "--distances", "test", "--json"))
+    expected = inpca.explained_pairwise_distances(d, embedding.joint_["test"], embedding.signature_)
+    assert [row["explained"] for row in rows] == pytest.approx(expected, rel=1e-6)
+
+
+def test_explained__is_of_the_models_of_the_embedding(embedded: Path, run) -> None:
+    options = ("--select", "architecture == 'mlp'", "--save-as", "mlp", "--components", 2)
+    run("embed", embedded, *options, "--quiet")
+    rows = json.loads(run("explained", embedded, "-n", "mlp", "--distances", "train", "--json"))
+    ensemble = inpca.open_ensemble(embedded)
+    d = inpca.pairwise_distances(ensemble.select("architecture == 'mlp'"))
+    x = inpca.InPCA(2, metric="precomputed").fit(d)
+    expected = inpca.explained_pairwise_distances(d, x.embedding_, x.signature_)
+    assert [row["d"] for row in rows] == [1, 2]
+    assert [row["explained"] for row in rows] == pytest.approx(expected, abs=1e-5)
+
+
+def test_embed_with_weights__counts_models_by_a_column(embedded: Path, run) -> None:
+    run("embed", embedded, "--weights", "step", "--save-as", "late", "-k", 2, "--quiet")
+    ensemble = inpca.open_ensemble(embedded)
+    loaded = inpca.load_embedding(ensemble.embeddings_path("late"))
+    assert loaded.weights_ == pytest.approx(ensemble.models["step"].to_numpy(float))
+    assert "one of the columns" in run("embed", embedded, "--weights", "speed", "-q", code=3)
+
+
+def test_four_point__is_saved_and_projected_into(embedded: Path, run) -> None:
+    options = ("--s1", 0.2, "--s2", 0.5, "--sigma", 0.1, "--quiet")
+    table, x = coordinates(run("four-point", embedded, *options))
+    assert table.index[:2].tolist() == ["@ignorance", "@truth"]
+    assert table["progress"].iloc[:2].tolist() == pytest.approx([0, 1])
+    select = ("--select", "run == 'run-3'")
+    _, again = coordinates(run("project", embedded, "-n", "four-point", *select, "--quiet"))
+    assert again == pytest.approx(x[table["run"] == "run-3"], abs=1e-9)
+    assert "within 4 σ" in run("four-point", embedded, "--sigma", 1e-6, "--quiet", code=3)
+
+
+def test_subsets__print_a_row_for_each_draw_and_component(
+    embedded: Path, run, tmp_path: Path
+) -> None:
+    options = ("--samples", "5,40", "--repeats", 2, "-k", 2, "--keep", tmp_path / "draws")
+    rows = json.loads(run("subsets", embedded, *options, "--json", "--quiet"))
+    assert [(row["n_samples"], row["repeat"], row["d"]) for row in rows] == [
+        (n, repeat, d) for n in (5, 40) for repeat in (0, 1) for d in (1, 2)
+    ]
+    own = json.loads(run("explained", embedded, "--json"))
+    of_all = [row["explained"] for row in rows if row["n_samples"] == 40]
+    assert of_all[:2] == pytest.approx([row["explained"] for row in own[:2]], abs=1e-5)
+    assert "separated by commas" in run("subsets", embedded, "--samples", "many", "-q", code=3)
