@@ -91,6 +91,7 @@ def compute_block(task: BlockTask) -> Sequence[Tile]:
     source, matrix = _open(task.place)
     absent = set(matrix.missing())
     missing = [tile for tile in task.tiles if tile in absent]
+    divergence = get_divergence(task.metric)
     plan = make_plan(
         source.shape,
         memory=task.memory,
@@ -98,9 +99,9 @@ def compute_block(task: BlockTask) -> Sequence[Tile]:
         tile_size=matrix.grid.tile_size,
         missing=missing,
         chunk_samples=getattr(source, "chunk_samples", 1),
+        divergence=divergence,
     )
     sink = _CarefulSink(matrix)
-    divergence = get_divergence(task.metric)
     run_plan(plan, source, divergence, sink, SerialExecutor(), _silent, task.backend)
     return task.tiles
 

@@ -217,7 +217,8 @@ def _of_order(family: str, alpha: float, weight: float, factor: str) -> Divergen
         reduction=Reduction.LOG_AFFINITY,
         weight=weight,
         equation=f"D_uv = {factor} Σ_n [ln Σ_c p_uᵃ p_v¹⁻ᵃ + ln Σ_c p_u¹⁻ᵃ p_vᵃ], α = {alpha!r}",
-        capped=_LIKELY.replace("a probability below 5e-38", "hardly any probability"),
+        capped="have an affinity, each of the two directions counted, that was raised to e⁻⁴³: "
+        "models that give each other's likely classes hardly any probability",
     )
 
 

@@ -34,6 +34,7 @@ class Footprint:
     n_workers: int
     piece_bytes: int
     chunk_samples: int
+    n_features: int
 
     @property
     def group(self) -> int:
@@ -50,7 +51,7 @@ class Footprint:
         panels, samples, classes, lanes = packed_shape(
             self.tile_size, min(slab, self.n_samples), self.n_classes
         )
-        return panels * samples * lanes * (classes * self.itemsize + 1)
+        return self.n_features * panels * samples * lanes * (classes * self.itemsize + 1)
 
     def parts(self, n_tiles: int, n_bands: int, slab: int, fixed: Mapping[str, int]) -> Parts:
         """Bytes that a block of `n_tiles` tiles over `n_bands` bands needs, by purpose."""

@@ -171,10 +171,10 @@ def pairwise_distances(
             result = TiledMatrix.open(target.path)
     if floored:
         _log.warning(
-            "%d of %d contributions exceeded 43 nats and were capped there: models that give "
-            "each other's likely classes a probability below 5e-38",
+            "%d of %d contributions %s",
             floored,
             request.n_pairs * request.shape[1],
+            request.divergence.capped,
         )
     seconds = time.perf_counter() - start
     choice = request.choice

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from inpca.backend import available_memory, free_disk
 from inpca.distance.block_cupy import calibrate_gpu
 from inpca.distance.choice import choose_backend
-from inpca.distance.divergences import BHATTACHARYYA
+from inpca.distance.divergences import BHATTACHARYYA, Divergence, get_divergence
 from inpca.distance.footprint import COPIES_PER_PIECE, SMALL_TILE, DeviceFootprint, Footprint
 from inpca.distance.gpu_layout import Gpu
 from inpca.distance.kernels_numba import (
@@ -26,6 +26,7 @@ from inpca.distance.kernels_numba import (
     packed_shape,
 )
 from inpca.distance.plan import Bands, Block, Plan, bands_of
+from inpca.distance.reductions_numba import relative_cost
 from inpca.errors import InputError, ResourceError
 from inpca.executor import n_cores
 from inpca.tiling import Tile
@@ -65,6 +66,7 @@ def plan_distances(
     flops_per_second: float | None = None,
     backend: str = "numba",
     device: int | None = None,
+    metric: str = BHATTACHARYYA.name,
 ) -> Plan:
     """Say what the distances of all pairs will take; refuse what does not fit.
 
@@ -79,7 +81,7 @@ def plan_distances(
     folder : where the tiles will be written; None: D is an array in memory
     chunk_samples : samples that lie together on disk
     flops_per_second : of one core, or of the GPU; default measured now, for a tenth of a second
-    backend, device : see `pairwise_distances`
+    backend, device, metric : see `pairwise_distances`
 
     Raises
     ------
@@ -94,7 +96,8 @@ def plan_distances(
     >>> plan.n_pairs, plan.memory_needed <= 100_000_000
     (1999000, True)
     """
-    gpu = choose_backend(backend, device, BHATTACHARYYA, np.dtype(dtype)).gpu
+    divergence = get_divergence(metric)
+    gpu = choose_backend(backend, device, divergence, np.dtype(dtype)).gpu
     rate = flops_per_second
     if rate is None:
         rate = calibrate(shape[2], dtype) if gpu is None else calibrate_gpu(shape[2], gpu)
@@ -109,6 +112,7 @@ def plan_distances(
         chunk_samples=chunk_samples,
         flops_per_second=rate,
         gpu=gpu,
+        divergence=divergence,
     )
     check_fits(plan, folder)
     return plan
@@ -162,6 +166,7 @@ def make_plan(
     flops_per_second: float | None = None,
     block_seconds: float = _BLOCK_SECONDS,
     gpu: Gpu | None = None,
+    divergence: Divergence = BHATTACHARYYA,
 ) -> Plan:
     """Cut D into blocks that fit `memory`: arithmetic only, the machine is not asked.
 
@@ -172,6 +177,7 @@ def make_plan(
     flops_per_second : of one core, or of the GPU; None: no estimate of the time
     block_seconds : that a block may take at most, if it has more than one tile
     gpu : that computes; its free memory bounds a block, beside `memory` of this machine
+    divergence : how much is kept of a prediction, and how long a pair takes
     """
     n_models, n_samples, n_classes = shape
     if tile_size is None:
@@ -180,9 +186,10 @@ def make_plan(
     itemsize = np.dtype(dtype).itemsize
     piece_bytes = min(_PIECE_BYTES, memory // (8 * COPIES_PER_PIECE * n_workers))
     lengths = (bands, tile_size, n_samples, n_classes, itemsize, n_workers, piece_bytes)
-    sizes = Footprint(*lengths, chunk_samples)
+    kept = chunk_samples, len(divergence.all_features)
+    sizes = Footprint(*lengths, *kept)
     if gpu is not None:
-        sizes = DeviceFootprint(*lengths, chunk_samples, gpu)
+        sizes = DeviceFootprint(*lengths, *kept, gpu)
     everyone = n_models + (n_columns or 0)
     fixed = {"sums of the diagonal": everyone * 8}
     if not stored:
@@ -190,6 +197,7 @@ def make_plan(
     rate = sizes.least_flops_per_second
     if flops_per_second is not None:
         rate = flops_per_second * (n_workers if gpu is None else 1)
+    rate /= relative_cost(divergence)
     side, slab = _choose(sizes, memory, fixed, rate * block_seconds)
     tiles = bands.tiles() if missing is None else list(missing)
     blocks = _partition(bands, tiles, side)

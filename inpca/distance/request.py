@@ -16,6 +16,7 @@ from inpca.distance.choice import Choice, choose_backend
 from inpca.distance.divergences import Divergence, get_divergence
 from inpca.distance.plan import Plan
 from inpca.distance.planner import check_disk, check_fits, make_plan, memory_budget
+from inpca.distance.reductions_numba import relative_cost
 from inpca.errors import InputError
 from inpca.executor import ClusterExecutor, Executor
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource
@@ -100,6 +101,7 @@ class Request:
             stored=stored,
             chunk_samples=getattr(self.source, "chunk_samples", 1),
             gpu=self.choice.gpu,
+            divergence=self.divergence,
             **more,
         )
 
@@ -113,6 +115,7 @@ class Request:
 
     def _task_seconds(self, n_pairs: int) -> float:
         seconds = 2.0 * n_pairs * self.shape[1] * self.shape[2] / _FLOPS_PER_CORE
+        seconds *= relative_cost(self.divergence)
         share = seconds / (_TASKS_PER_WORKER * self.executor.n_workers)
         return min(max(share, _LEAST_TASK_SECONDS), _MOST_TASK_SECONDS)
 
