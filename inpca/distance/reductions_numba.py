@@ -95,13 +95,13 @@ def _count_one_sided(
 PANEL_KERNELS = {
     Reduction.LOG_AFFINITY: PanelKernel(_add_logarithms, _count_overlaps),
     Reduction.DIFFERENCE: PanelKernel(
-        add_differences, _count_one_sided, both=False, vanishes=True, cost=2.0
+        add_differences, _count_one_sided, both=False, vanishes=True, cost=1.3
     ),
     Reduction.ANGLE: PanelKernel(partial(add_differences, angle="root"), vanishes=True, cost=4.0),
     Reduction.SQUARED_ANGLE: PanelKernel(
         partial(add_differences, angle="square"), vanishes=True, cost=4.0
     ),
-    Reduction.ENTROPY: PanelKernel(add_entropies, cost=40.0),
+    Reduction.ENTROPY: PanelKernel(add_entropies, cost=100.0),
 }
 
 
