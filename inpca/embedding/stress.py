@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from inpca.embedding.pairs import Float64
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
+from inpca.embedding.weights import read_weights
 from inpca.errors import InputError
 from inpca.predictions import Floats
 from inpca.tiling import Tile
@@ -47,6 +48,7 @@ def explained_pairwise_distances(
     embedding: ArrayLike,
     signature: ArrayLike,
     *,
+    weights: ArrayLike | None = None,
     executor: ExecutorArgument = None,
 ) -> Float64:
     """Eq. 12 for d = 1 … k: 1 − Σ_ij |D_ij − ‖X_i − X_j‖²_d| / Σ_ij D_ij.
@@ -56,6 +58,7 @@ def explained_pairwise_distances(
     D : (m, m) array or `TiledMatrix`; symmetric, the upper triangle is read once
     embedding : X, (m, k)
     signature : (k,) +1 or −1: ‖X_i − X_j‖²_d = Σ_{c≤d} signature_c (X_ic − X_jc)²
+    weights : (m,) how often each model counts in both sums; default once
     executor : see `inpca.executor.get_executor`
 
     Returns
@@ -77,13 +80,17 @@ def explained_pairwise_distances(
     points = np.asarray(embedding, dtype=np.float64)
     signs = np.asarray(signature, dtype=np.float64)
     _check(tiles.grid.n_models, points, signs)
+    counts = None if weights is None else read_weights(weights, None, tiles.grid.n_models)
     errors, total = [], []
 
     def measure(tile: Tile, stored: Floats) -> tuple[Float64, float]:
-        rows, columns = points[tiles.grid.band(tile[0])], points[tiles.grid.band(tile[1])]
+        rows, columns = tiles.grid.band(tile[0]), tiles.grid.band(tile[1])
         values = np.asarray(stored, dtype=np.float64)
+        count = None if counts is None else np.multiply.outer(counts[rows], counts[columns])
+        whole = values.sum() if count is None else np.vdot(values, count)
         twice = 1 if tile[0] == tile[1] else 2
-        return twice * _absolute_errors(values, rows, columns, signs), twice * float(values.sum())
+        parts = _absolute_errors(values, points[rows], points[columns], signs, count)
+        return twice * parts, twice * float(whole)
 
     for _, (error, part) in map_tiles(measure, tiles, executor):
         errors.append(error)
@@ -95,20 +102,26 @@ def explained_pairwise_distances(
 
 
 def _absolute_errors(
-    distances: Float64, rows: Float64, columns: Float64, signs: Float64
+    distances: Float64,
+    rows: Float64,
+    columns: Float64,
+    signs: Float64,
+    counts: Float64 | None = None,
 ) -> Float64:
-    """Σ |D − ‖X − X‖²_d| over a tile for each d, piece by piece."""
+    """Σ |D − ‖X − X‖²_d| over a tile for each d, piece by piece; each pair `counts` times."""
     errors = np.zeros(len(signs))
     for i in range(0, len(rows), _PIECE):
         for j in range(0, len(columns), _PIECE):
-            left = distances[i : i + _PIECE, j : j + _PIECE].copy()
+            piece = slice(i, i + _PIECE), slice(j, j + _PIECE)
+            left = distances[piece].copy()
             x, y = rows[i : i + _PIECE], columns[j : j + _PIECE]
             for d, sign in enumerate(signs):
                 difference = np.subtract.outer(x[:, d], y[:, d])
                 difference *= difference
                 difference *= sign
                 left -= difference
-                errors[d] += np.abs(left).sum()
+                absolute = np.abs(left)
+                errors[d] += absolute.sum() if counts is None else np.vdot(absolute, counts[piece])
     return errors
 
 

@@ -41,7 +41,9 @@ def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float
             f"({len(bad)} such in all); a model that is not to count has weight 0."
         )
     if not numbers.any():
-        raise InputError("`weights` are all 0; at least two models must count.")
+        raise InputError(
+            "`weights` are all 0; give at least two models a weight."
+        )
     return numbers
 
 

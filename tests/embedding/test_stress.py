@@ -1,5 +1,7 @@
 """Explained stress (Eq. 8, both forms) and explained pairwise distances (Eq. 12)."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from inpca.embedding.stress import (
     explained_stress_root,
 )
 from inpca.embedding.tiles import ArrayTiles
+from inpca.tiling import TileGrid
 
 Array = NDArray[np.float64]
 
@@ -106,3 +109,68 @@ def test_bad_arguments__are_refused(x: Array, signature: list[int], message: str
 def test_zero_distances__are_refused() -> None:
     with pytest.raises(InputError, match="zero everywhere"):
         explained_pairwise_distances(np.zeros((3, 3)), np.zeros((3, 1)), [1])
+
+
+# --- weights, projected models, memory --------------------------------------------------------
+
+
+def squares(x: Array, signature: Array) -> Array:
+    return ((x[:, None] - x[None]) ** 2) @ signature
+
+
+@given(seed=st.integers(0, 20), tile_size=st.integers(1, 20))
+@settings(max_examples=15, deadline=None)
+def test_weights__count_models_as_often_as_copies_would(seed: int, tile_size: int) -> None:
+    rng = np.random.default_rng(seed)
+    d = rng.uniform(0.1, 1, size=(15, 15))
+    d = (d + d.T) * (1 - np.eye(15))
+    x, signature = rng.normal(size=(15, 3)), np.array([1, -1, 1])
+    weights = rng.integers(0, 4, size=15)
+    copies = np.repeat(np.arange(15), weights)
+    ours = explained_pairwise_distances(ArrayTiles(d, tile_size), x, signature, weights=weights)
+    theirs = explained_pairwise_distances(d[np.ix_(copies, copies)], x[copies], signature)
+    assert ours == pytest.approx(theirs, rel=1e-10)
+
+
+def test_projected_models__are_explained_by_the_same_function() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(40, 2)), np.zeros((40, 1))], axis=1)
+    d = squares(x, np.array([1.0, -1.0, 1.0]))
+    d = np.maximum(d, 0)  # a divergence: light-like pairs are at distance zero
+    embedding = inpca.InPCA(3, metric="precomputed").fit(d[:10, :10])
+    projected = embedding.transform(d[:, :10])
+    ours = explained_pairwise_distances(d, projected, embedding.signature_)
+    assert ours == pytest.approx(equation_12(d, projected, embedding.signature_), rel=1e-10)
+
+
+class Computed:
+    """Distances of points on a line, computed when a tile is read: nothing is in memory."""
+
+    def __init__(self, n_models: int, tile_size: int) -> None:
+        self.grid = TileGrid(n_models, tile_size)
+        self.x = np.random.default_rng(0).normal(size=n_models).astype(np.float32)
+
+    def read_tile(self, tile: tuple[int, int]) -> Array:
+        rows, columns = self.x[self.grid.band(tile[0])], self.x[self.grid.band(tile[1])]
+        return np.subtract.outer(rows, columns) ** 2
+
+
+@pytest.mark.parametrize("weights", [None, np.ones(3000)], ids=["equal", "weighted"])
+def test_memory__is_that_of_a_few_tiles(weights: Array | None) -> None:
+    tiles = Computed(3000, 128)
+    points = np.stack([tiles.x, np.zeros(3000)], axis=1)
+    tracemalloc.start()
+    try:
+        explained = explained_pairwise_distances(
+            tiles, points, [1, 1], weights=weights, executor="serial"
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert explained == pytest.approx(1, abs=1e-6)
+    assert peak < 2_000_000  # D itself has 36 MB
+
+
+def test_bad_weights__are_refused() -> None:
+    with pytest.raises(InputError, match="`weights` are all 0"):
+        explained_pairwise_distances(1 - np.eye(3), np.ones((3, 1)), [1], weights=[0, 0, 0])
