@@ -268,3 +268,23 @@ DIVERGENCES = {
     "chernoff:0.3": lambda p, q=None: chernoff(p, q, 0.3),
     "renyi:0.8": lambda p, q=None: chernoff(p, q, 0.8) / 0.2,
 }
+
+
+def mean_of(log_p, how, weights):
+    """Power means and the geometric mean of models, from probabilities, (N, C) of sum 1."""
+    p, w = np.exp(np.float64(log_p)), np.asarray(weights)[:, None, None] / np.sum(weights)
+    if how == "geometric":
+        q = np.exp((w * np.log(p)).sum(axis=0))
+    else:
+        power = {"arithmetic": 1, "sqrt": 0.5, "harmonic": -1}[how]
+        q = (w * p**power).sum(axis=0) ** (1 / power)
+    return q / q.sum(axis=-1, keepdims=True)
+
+
+def centroid_objective(log_p, how, weights, log_q):
+    """What the centroid makes least in each sample, (N,): Σ w d_B(p, q), or Σ w J(p, q)."""
+    p, q = np.exp(np.float64(log_p)), np.exp(np.float64(log_q))[None]
+    w = np.asarray(weights)[:, None] / np.sum(weights)
+    if how == "bhattacharyya":
+        return -(w * np.log(np.sqrt(p * q).sum(axis=-1))).sum(axis=0)
+    return (w * ((p - q) * (np.log(p) - np.log(q))).sum(axis=-1)).sum(axis=0)
