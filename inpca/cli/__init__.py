@@ -21,13 +21,23 @@ from inpca.cli import (
     embeddings_more,
     ensembles,
     geometry,
+    inversion,
     pictures,
     trajectories,
 )
 from inpca.errors import InpcaError
 
 # In the order of `inpca --help`.
-_GROUPS = (ensembles, distances, embeddings, embeddings_more, geometry, pictures, trajectories)
+_GROUPS = (
+    ensembles,
+    distances,
+    embeddings,
+    embeddings_more,
+    geometry,
+    inversion,
+    pictures,
+    trajectories,
+)
 
 app = typer.Typer(
     name="inpca",

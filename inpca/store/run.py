@@ -134,6 +134,10 @@ class Run:
         """What was recorded of hidden layers, ``<set>/<observable>`` or ``….<layer>``."""
         return [name for name, document in self._documents.items() if is_observable(name, document)]
 
+    def has_observables(self, sample_set: str) -> bool:
+        """Whether observables of hidden layers were recorded on `sample_set`."""
+        return any(name.startswith(f"{sample_set}/") for name in self.observable_names)
+
     @property
     def row_arrays(self) -> dict[str, RowArray]:
         """Those of them that have more than one number per checkpoint."""

@@ -1,0 +1,367 @@
+"""Pictures of the inversion dynamics, as Figs. 1 to 3 of Ciceri et al. (2024) have them.
+
+Each function draws into the axes it is given, or makes some, and returns them.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from inpca.errors import InputError
+from inpca.geometry.finite_size import FractionLimit
+from inpca.geometry.inversion_runs import RunInversion
+from inpca.plotting.style import COLORS, LINE_STYLES, require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+NAMES = {
+    "radius_plus": "$R_+$",
+    "radius_minus": "$R_-$",
+    "centre_distance": "$D$",
+    "train_error": "training error",
+    "test_error": "test error",
+}
+_SHADE = "0.88"
+
+
+def plot_epochs(
+    epochs: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    *,
+    inversion: tuple[float, float] | None = None,
+    each: bool = False,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Observables, or errors, against the epoch on a logarithmic axis (Fig. 1b, e, 2a, 3d).
+
+    Parameters
+    ----------
+    epochs : (n_checkpoints,); epoch 0 is drawn at 0, left of a linear stretch to the first
+    curves : name → (n_runs, n_checkpoints), or (n_checkpoints,); the mean is a line, two standard
+        deviations a band
+    inversion : first and last inversion epoch, shaded
+    each : draw every run as a thin line instead of mean and band
+    ax : axes to draw into, made by pyplot if not given
+    """
+    times = np.asarray(epochs, dtype=np.float64)
+    ax = _axes(ax)
+    for number, (name, values) in enumerate(curves.items()):
+        runs = _runs(values, len(times), name)
+        _draw_runs(ax, times, runs, NAMES.get(name, name), number, each)
+    _log_epochs(ax, times)
+    if inversion is not None:
+        _shade(ax, *inversion)
+    _finish(ax)
+    return ax
+
+
+def plot_against_error(
+    train_error: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    *,
+    phi: tuple[float, float] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Observables against the training error, every run a line (Fig. 1c, d, 3a, c).
+
+    Training goes from the right to the left.
+
+    Parameters
+    ----------
+    train_error : (n_runs, n_checkpoints), or (n_checkpoints,)
+    curves : name → of the same shape
+    phi : smallest and largest training error at the inversion, shaded
+    ax : axes to draw into, made by pyplot if not given
+    """
+    error = np.atleast_2d(np.asarray(train_error, dtype=np.float64))
+    ax = _axes(ax)
+    for number, (name, values) in enumerate(curves.items()):
+        runs = _runs(values, error.shape[1], name)
+        if runs.shape != error.shape:
+            raise InputError(
+                f"`curves[{name!r}]` must have the shape of `train_error`, {error.shape}, not "
+                f"{runs.shape}."
+            )
+        for position, (x, y) in enumerate(zip(error, runs)):
+            label = NAMES.get(name, name) if position == 0 else None
+            ax.plot(x, y, label=label, alpha=max(0.25, 1 / len(runs)), **_looks(number))
+    if phi is not None:
+        _shade(ax, *phi)
+    ax.set_xlabel(r"training error $\epsilon_{tr}$")
+    _finish(ax)
+    return ax
+
+
+def plot_before_after(
+    before: Mapping[str, ArrayLike],
+    after: Mapping[str, ArrayLike],
+    *,
+    axes: "Sequence[Axes] | None" = None,
+) -> "list[Axes]":
+    """The two radii, and the distances, of many runs before and after training (Fig. 1a).
+
+    Parameters
+    ----------
+    before, after : radius_plus, radius_minus, centre_distance → (n_runs,)
+    axes : two axes to draw into, for the radii and for the distance; made if not given
+    """
+    if axes is None:
+        figure = require("matplotlib.pyplot").figure(figsize=(5, 7), layout="constrained")
+        axes = list(figure.subplots(2, 1))
+    radii, distances = axes
+    for number, (name, values) in enumerate({"before": before, "after": after}.items()):
+        looks: dict[str, Any] = {"color": COLORS[number], "alpha": 0.7}
+        plus, minus = (np.asarray(values[f"radius_{sign}"]) for sign in ("plus", "minus"))
+        radii.scatter(plus, minus, s=18, label=f"{name} training", marker="os"[number], **looks)
+        distances.hist(
+            np.asarray(values["centre_distance"]),
+            bins="auto",
+            label=f"{name} training",
+            hatch=("", "//")[number],
+            **looks,
+        )
+    radii.set(xlabel="$R_+$", ylabel="$R_-$")
+    distances.set(xlabel="$D$", ylabel="runs")
+    for one in axes:
+        _finish(one)
+    return list(axes)
+
+
+def plot_levels(
+    levels: ArrayLike,
+    curves: Mapping[str, ArrayLike],
+    *,
+    phi: tuple[float, float] | None = None,
+    ylabel: str = "",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """What is measured after training without S(t(ε_tr)), against ε_tr (Fig. 2b, c, d).
+
+    Parameters
+    ----------
+    levels : training errors ε_tr that chose what was left out, (n_levels,)
+    curves : name → (n_runs, n_levels), or (n_levels,), such as the observables at the end, test
+        errors under noise, or a z-score; the mean is a line with points, two standard deviations
+        a band
+    phi : smallest and largest training error at the inversion, shaded
+    ax : axes to draw into, made by pyplot if not given
+    """
+    x = np.asarray(levels, dtype=np.float64)
+    ax = _axes(ax)
+    for number, (name, values) in enumerate(curves.items()):
+        runs = _runs(values, len(x), name)
+        looks = _looks(number)
+        marker = "osDv^"[number % 5]
+        ax.plot(x, runs.mean(axis=0), marker=marker, ms=4, label=NAMES.get(name, name), **looks)
+        _band(ax, x, runs, looks["color"])
+    if phi is not None:
+        _shade(ax, *phi)
+    ax.set_xlabel(r"$\epsilon_{tr}$ at which the samples left out were misclassified")
+    ax.set_ylabel(ylabel)
+    _finish(ax)
+    return ax
+
+
+def plot_fraction_limit(
+    sizes: ArrayLike,
+    fractions: Mapping[str, ArrayLike],
+    limits: Mapping[str, FractionLimit] | None = None,
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Fraction of stragglers against the size of the training set, with its fit (Fig. 3b).
+
+    Parameters
+    ----------
+    sizes : P, (n_sizes,)
+    fractions : data set → φ, (n_runs, n_sizes) or (n_sizes,); bars are two standard deviations
+    limits : data set → its fit by `inpca.inversion.fraction_limit`, drawn dashed with its limit
+    ax : axes to draw into, made by pyplot if not given
+    """
+    x = np.asarray(sizes, dtype=np.float64)
+    ax = _axes(ax)
+    ax.set_xscale("log")
+    for number, (name, values) in enumerate(fractions.items()):
+        runs = _runs(values, len(x), name)
+        color = COLORS[number % len(COLORS)]
+        spread = 2 * runs.std(axis=0)
+        marker = "osDv^"[number % 5]
+        ax.errorbar(x, runs.mean(axis=0), spread, fmt=marker, color=color, capsize=3, label=name)
+        limit = (limits or {}).get(name)
+        if limit is not None:
+            dense = np.geomspace(x.min(), 4 * x.max(), 200)
+            said = rf"$\phi_\infty$ = {limit.phi:.3f} ± {limit.phi_error:.3f}"
+            ax.plot(dense, limit.at(dense), "--", color=color, label=said)
+            ax.axhline(limit.phi, color=color, lw=0.6, alpha=0.6)
+    ax.set(xlabel="size of the training set $P$", ylabel=r"fraction of stragglers $\phi$")
+    _finish(ax)
+    return ax
+
+
+def plot_fractions(
+    parameters: ArrayLike,
+    fractions: ArrayLike,
+    errors: ArrayLike,
+    names: Sequence[str],
+    *,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Fraction of stragglers of architectures against their number of weights (Fig. 3e).
+
+    Parameters
+    ----------
+    parameters, fractions, errors : of each architecture, (n,); bars are two errors
+    names : what its colour stands for, such as the depth, (n,)
+    """
+    ax = _axes(ax)
+    x, y, bars = (
+        np.asarray(values, dtype=np.float64) for values in (parameters, fractions, errors)
+    )
+    for number, name in enumerate(dict.fromkeys(names)):
+        rows = np.array([one == name for one in names])
+        ax.errorbar(
+            x[rows],
+            y[rows],
+            2 * bars[rows],
+            fmt="osDv^"[number % 5],
+            color=COLORS[number % len(COLORS)],
+            capsize=3,
+            label=name,
+        )
+    ax.set_xscale("log")
+    ax.set(xlabel="weights", ylabel=r"fraction of stragglers $\phi$")
+    _finish(ax)
+    return ax
+
+
+def plot_dynamics(runs: Sequence[RunInversion], *, figure: "Figure | None" = None) -> "Figure":
+    """Observables and training error of all runs of an ensemble, two panels (Figs. 1b and 3a).
+
+    Parameters
+    ----------
+    runs : of `inpca.geometry.inversion_runs.invert_runs`; those without observables are left out
+    figure : figure to draw into, made by pyplot if not given
+    """
+    shown = [one for one in runs if one.inversion is not None]
+    if not shown:
+        raise InputError("`runs` must have at least one with observables of a hidden layer.")
+    if figure is None:
+        figure = require("matplotlib.pyplot").figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for one in shown:
+        first = one is shown[0]
+        for number, (name, values) in enumerate(_scalars(one).items()):
+            looks = {**_looks(number), "alpha": max(0.25, 1 / len(shown))}
+            label = NAMES.get(name, name) if first else None
+            left.plot(one.epochs, values, label=label, **looks)
+            right.plot(one.train_error, values, label=label, **looks)
+    _log_epochs(left, np.concatenate([one.epochs for one in shown]))
+    right.set_xlabel(r"training error $\epsilon_{tr}$")
+    turned = [one.inversion for one in shown if one.inversion is not None and one.inversion.found]
+    if turned:
+        epochs = [point.epoch for each in turned for point in each.points.values()]
+        _shade(left, min(epochs), max(epochs))
+        phi = [each.phi for each in turned]
+        _shade(right, min(phi), max(phi))
+    _finish(left)
+    _finish(right)
+    return figure
+
+
+def save_dynamics(
+    runs: Sequence[RunInversion], path: str | os.PathLike[str], dpi: int = 200
+) -> Path:
+    """Draw `plot_dynamics` into the file `path`, of the kind that its ending says."""
+    target = Path(path)
+    kinds = require("matplotlib.backend_bases").FigureCanvasBase.get_supported_filetypes()
+    if target.suffix.lstrip(".").lower() not in kinds:
+        raise InputError(
+            f"`path` must end in one of {', '.join(sorted(kinds))}, not {target.suffix!r}."
+        )
+    if not target.parent.is_dir():
+        raise InputError(f"`path` is in a folder that does not exist: {target.parent}.")
+    figure = require("matplotlib.figure").Figure(figsize=(10, 4.2), layout="constrained")
+    plot_dynamics(runs, figure=figure).savefig(target, dpi=dpi)
+    return target
+
+
+def _scalars(one: RunInversion) -> dict[str, Floats]:
+    """Curves of a run; of more than two classes the means over classes and pairs."""
+    curves = {}
+    for name, values in one.observables.items():
+        if values.ndim == 2:
+            curves["mean radius"] = values.mean(axis=1)
+        elif values.ndim == 3:
+            upper = np.triu_indices(values.shape[1], 1)
+            curves["mean centre distance"] = values[:, upper[0], upper[1]].mean(axis=1)
+        else:
+            curves[name] = values
+    return curves
+
+
+def _axes(ax: "Axes | None") -> Any:
+    if ax is not None:
+        return ax
+    figure = require("matplotlib.pyplot").figure(figsize=(5.5, 4.2), layout="constrained")
+    return figure.add_subplot()
+
+
+def _runs(values: ArrayLike, length: int, name: str) -> Floats:
+    runs = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if runs.ndim != 2 or runs.shape[1] != length:
+        raise InputError(
+            f"`{name}` must have shape (n_runs, {length}) or ({length},), not {np.shape(values)}."
+        )
+    return runs
+
+
+def _looks(number: int) -> dict[str, Any]:
+    """Colour and line style of a curve: two cues, so that it keeps its meaning in grey."""
+    style = LINE_STYLES[number % len(LINE_STYLES)]
+    return {"color": COLORS[number % len(COLORS)], "linestyle": style}
+
+
+def _draw_runs(ax: Any, x: Floats, runs: Floats, label: str, number: int, each: bool) -> None:
+    looks = _looks(number)
+    if each:
+        for position, values in enumerate(runs):
+            ax.plot(x, values, lw=0.8, alpha=0.6, label=label if position == 0 else None, **looks)
+        return
+    ax.plot(x, runs.mean(axis=0), label=label, **looks)
+    _band(ax, x, runs, looks["color"])
+
+
+def _band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
+    if len(runs) > 1:
+        mean, spread = runs.mean(axis=0), 2 * runs.std(axis=0)
+        ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0)
+
+
+def _shade(ax: Any, first: float, last: float) -> None:
+    """A grey band where the inversion is, never thinner than a line."""
+    ax.axvspan(first, last, color=_SHADE, zorder=0, label="inversion")
+    if first == last:
+        ax.axvline(first, color=_SHADE, zorder=0, lw=2)
+
+
+def _log_epochs(ax: Any, times: Floats) -> None:
+    """Logarithmic from the first epoch on, linear from 0 to it, numbers without powers."""
+    first = float(times[times > 0].min(initial=np.inf))
+    ax.set_xscale("symlog", linthresh=first if np.isfinite(first) else 1.0)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(times.min(), times.max())
+    ax.set_xlabel("epoch")
+
+
+def _finish(ax: Any) -> None:
+    ax.grid(alpha=0.25)
+    for handle in ax.legend(frameon=False, fontsize=9).legend_handles:
+        handle.set_alpha(1.0)  # runs are faint where there are many of them
