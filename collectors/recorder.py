@@ -99,7 +99,7 @@ class BaseRecorder:
         self._labels: dict[str, Labels] = {}
         self._expected_classes = 0  # of the ensemble, once it is there
         self._writer: Any = None
-        self._last_step: float = -np.inf
+        self.recorded_steps: list[int] = []
         self._seen_step = 0
         self._closed = False
         self.n_recorded = 0
@@ -109,12 +109,12 @@ class BaseRecorder:
     @property
     def last_step(self) -> float:
         """The last step that the run has; −∞ where it has none."""
-        return self._last_step
+        return self.recorded_steps[-1] if self.recorded_steps else -np.inf
 
     def due(self, step: int, epoch: float) -> bool:
         """Whether the schedule wants this step; steps of a resumed run's past are not wanted."""
         self._seen_step = step
-        return step > self._last_step and bool(self.schedule(step, epoch))
+        return step > self.last_step and bool(self.schedule(step, epoch))
 
     def close(self) -> None:
         """End the run; what was recorded stays. A second call does nothing."""
@@ -125,7 +125,7 @@ class BaseRecorder:
     def _warn_of_end(self) -> None:
         """Say that the trained network is not among the checkpoints; only a known length tells."""
         unknown = isinstance(self.schedule, PaperSchedule) and self.schedule.epochs is None
-        if unknown and self._seen_step > self._last_step:
+        if unknown and self._seen_step > self.last_step:
             warnings.warn(
                 f"Run {self.run!r} ends at step {self._seen_step}, which schedule='paper' did not "
                 "record: it knows the last epoch only from `epochs`; pass it to the recorder.",
@@ -182,7 +182,7 @@ class BaseRecorder:
             metrics=dict(metrics or {}),
             observables=observables,
         )
-        self._last_step = step
+        self.recorded_steps.append(step)
         self.n_recorded += 1
 
     def _create(
@@ -205,7 +205,7 @@ class BaseRecorder:
         self._labels = {name: ensemble.sample_sets[name].labels for name in self._set_names}
         self._writer = ensemble.start_run(self.run, config=self.config, **self._start)
         if self._writer.n_checkpoints:
-            self._last_step = float(ensemble.run(self.run).step[-1])
+            self.recorded_steps = ensemble.run(self.run).step.tolist()
 
     def _check_values(self, name: str, values: NDArray[np.floating], step: int) -> None:
         bad = (np.isnan(values) | np.isposinf(values)).any(axis=-1)
