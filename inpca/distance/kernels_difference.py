@@ -3,9 +3,9 @@
 The panels, strips and register blocks are those of `kernels_numba`; in place of a product of
 affinities a block gathers Σ_c (f_u − f_v)(g_u − g_v). The difference is taken first: what comes out
 is right to a few roundings of itself, however near the models, where |f_u|² + |f_v|² − 2 f_u·f_v
-would be right to a rounding of 1. That is also why there is no matrix product here, which would
-not be faster either: for 10 classes, on the machine of `kernels_numba`, squares take 1.4 times as
-long as Bhattacharyya's distance (1.1 × sgemm), products of two features 2.2 times, angles 3.8 times.
+would be right to a rounding of 1. That is also why there is no matrix product here. It would not be
+faster either: for 10 classes, on the machine of `kernels_numba`, squares take 1.4 times as long as
+Bhattacharyya's distance (1.1 × sgemm), products of two features 2.2 times, angles 3.8 times.
 
 About 64 terms are summed in a register, the rest in float64. With an angle the terms are those of
 one sample, and the angle follows from h = ‖√p_u − √p_v‖² = 2 (1 − affinity) by
