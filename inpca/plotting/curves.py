@@ -177,7 +177,7 @@ def plot_explained_by_samples(
     table: pd.DataFrame,
     *,
     value: str = "explained",
-    by: str = "n_components",
+    by: str = "d",
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw how well embeddings of some samples explain all of D (as in Fig. 6B of the paper).
@@ -208,7 +208,7 @@ def plot_explained_by_samples(
         )
     ax.set(xscale="log", xlabel="samples in the embedding")
     ax.set_ylabel("explained pairwise distances of all samples")
-    ax.legend(title=by.replace("n_", "").replace("_", " "), frameon=False, fontsize="small")
+    ax.legend(title="coordinates", frameon=False, fontsize="small")
     return ax
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -46,6 +46,7 @@ def build_report(
     color_columns: Sequence[str] | None = None,
     title: str = "InPCA",
     numbers: Mapping[str, object] | None = None,
+    more: Mapping[str, Any] | None = None,
     max_models: int = 10_000,
 ) -> Path:
     """Write one self-contained page with the interactive picture, the figures and the numbers.
@@ -53,6 +54,7 @@ def build_report(
     Parameters
     ----------
     numbers : more lines for the table of numbers, name → value
+    more : further figures of matplotlib, caption → figure; they are closed
     path, embedding, models, projected, projected_models, color_columns, title, max_models :
         see `inpca.plotting.page.interactive_page`
 
@@ -75,6 +77,7 @@ def build_report(
         picture_html(embedding, scene),
         "<h2>Figures</h2>",
         *drawn(scene, data["start_column"]),
+        *(_picture(figure, caption) for caption, figure in (more or {}).items()),
         "<h2>Numbers</h2>",
         _overview(embedding, scene, numbers or {}),
         _coordinates(embedding),
@@ -123,19 +126,36 @@ def save_figure(
     }
     if figure not in drawings:
         raise InputError(f"`figure` must be pairs, 3d, spectrum or page, not {figure!r}.")
-    ending = target.suffix.lstrip(".").lower()
-    drawn = drawings[figure]()
-    known = drawn.canvas.get_supported_filetypes()
-    if ending not in known:
-        page = "; only the figure 'page' is written as .html" if ending == "html" else ""
+    check_figure_path(target)
+    return write_figure(drawings[figure](), target, dpi)
+
+
+def write_figure(drawn: Any, path: str | os.PathLike[str], dpi: int = 200) -> Path:
+    """Write a figure of matplotlib in the format of the ending of `path`, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        For an ending that matplotlib does not write, or a folder that does not exist.
+    """
+    target = Path(path)
+    check_figure_path(target, drawn.canvas.get_supported_filetypes())
+    write_bytes(target, _rendered(drawn, target.suffix.lstrip(".").lower(), dpi))
+    require("matplotlib.pyplot").close(drawn)
+    return target
+
+
+def check_figure_path(target: Path, known: Iterable[str] | None = None) -> None:
+    """Refuse a path that no figure can be written to: before it is drawn, which may take long."""
+    if known is None:
+        known = require("matplotlib.backend_bases").FigureCanvasBase.filetypes
+    if target.suffix.lstrip(".").lower() not in known:
         raise InputError(
-            f"`path` must end in one of .{', .'.join(known)} for the figure {figure!r}, not "
-            f"{target.name!r}{page}."
+            f"`path` must end in one of .{', .'.join(known)} for a figure, not {target.name!r}; "
+            "only the figure 'page' is written as .html."
         )
     if not target.parent.is_dir():
         raise InputError(f"`path` is in a folder that does not exist, {target.parent}; make it.")
-    write_bytes(target, _rendered(drawn, ending, dpi))
-    return target
 
 
 # --- figures ---------------------------------------------------------------------------------
@@ -202,6 +222,7 @@ def _rendered(drawn: Any, ending: str, dpi: int) -> bytes:
 
 def _picture(drawn: Any, caption: str) -> str:
     image = base64.b64encode(_rendered(drawn, "png", 130)).decode("ascii")
+    require("matplotlib.pyplot").close(drawn)
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{image}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

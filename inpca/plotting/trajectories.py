@@ -111,7 +111,7 @@ def plot_importance(
     importance: pd.DataFrame,
     *,
     mean: str = "importance",
-    spread: str = "std",
+    spread: str = "deviation",
     p_value: str = "p_value",
     ax: "Axes | None" = None,
 ) -> "Axes":

@@ -107,7 +107,7 @@ def test_explained_distances__count_coordinates_from_one():
 
 def test_explained_by_samples__averages_the_repeats():
     rows = [(n, d, d / 10 + shift) for n in (5, 50) for d in (1, 3) for shift in (0, 0.02)]
-    table = pd.DataFrame(rows, columns=["n_samples", "n_components", "explained"])
+    table = pd.DataFrame(rows, columns=["n_samples", "d", "explained"])
     ax = plot_explained_by_samples(table)
     assert ax.lines[1].get_ydata() == pytest.approx([0.31, 0.31])
     with pytest.raises(InputError, match="no column 'explained'"):
@@ -187,13 +187,13 @@ def test_dendrogram__has_a_leaf_for_each_trajectory(table):
 
 def test_importance__has_its_largest_bar_on_top():
     table = pd.DataFrame(
-        {"importance": [0.1, 0.5], "std": [0.01, 0.02], "p_value": [0.04, 1e-5]},
+        {"importance": [0.1, 0.5], "deviation": [0.01, 0.02], "p_value": [0.04, 1e-5]},
         index=["seed", "architecture"],
     )
     ax = plot_importance(table)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["seed", "architecture"]
     assert [text.get_text() for text in ax.texts] == ["P = 0.040", "P < 0.001"]
-    with pytest.raises(InputError, match="no column 'std'"):
+    with pytest.raises(InputError, match="no column 'deviation'"):
         plot_importance(table[["importance"]])
 
 
