@@ -256,13 +256,12 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
 
         The training predictions are not written: of an ensemble its place and fingerprint are,
         so that `load_embedding` finds them; for predictions in memory see `load_embedding`. Of few
-        models, made for the embedding, `with_training` writes them with it.
+        models, made for the embedding, `with_training` writes them with it, from then on.
         """
         check_is_fitted(self)
         path = Path(path)
+        self._training.kept = self._training.kept or with_training
         arrays, attrs = saved.dump(self, path)
-        if with_training:
-            arrays |= saved.dump_training(self)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
             KrylovCheckpoint.at(self.checkpoint, {}).clear()

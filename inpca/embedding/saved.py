@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from inpca.distance.planner import memory_budget
 from inpca.embedding.training import TrainingModels
 from inpca.errors import InputError, ResourceError
-from inpca.predictions import ArrayPredictions
+from inpca.predictions import ArrayPredictions, Floats
 from inpca.store.embedding import Named
 from inpca.units import format_bytes
 
@@ -35,6 +35,8 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
         arrays["weights"] = fitted.weights_
     dims = ("model", "component")
     arrays |= {f"{_JOINT}{name}": (dims, values) for name, values in fitted.joint_.items()}
+    if fitted._training.kept:
+        arrays[_TRAINING] = (("model", "sample", "class"), _training_predictions(fitted))
     attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
     attrs |= {
         "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},
@@ -46,8 +48,8 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
     return arrays, attrs
 
 
-def dump_training(fitted: Any) -> dict[str, Named]:
-    """Log-probabilities of the training models as an array, read into memory.
+def _training_predictions(fitted: Any) -> Floats:
+    """Log-probabilities of the training models, read into memory.
 
     Raises
     ------
@@ -64,8 +66,8 @@ def dump_training(fitted: Any) -> dict[str, Named]:
             f"{format_bytes(budget)}; fit on an Ensemble, which the embedding then finds again."
         )
     m, n, _ = source.shape
-    values = source.read(slice(0, m), slice(0, n))
-    return {_TRAINING: (("model", "sample", "class"), values)}
+    values: Floats = source.read(slice(0, m), slice(0, n))
+    return values
 
 
 def parameters(
@@ -109,6 +111,7 @@ def restore(
     fitted.models_ = models
     fitted._training = TrainingModels.from_record(attrs["training"], path, models)
     if _TRAINING in arrays:
+        fitted._training.kept = True
         fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")
 
 

@@ -34,6 +34,7 @@ class TrainingModels:
     ensemble : folder of the ensemble they are in, or None
     fingerprint : of the training predictions; checked before they are used
     source : the predictions, once they are open
+    kept : whether the embedding keeps the predictions themselves when it is saved
     """
 
     metric: str | None = None
@@ -43,6 +44,7 @@ class TrainingModels:
     fingerprint: str | None = None
     sample_set_fingerprint: str | None = None
     source: PredictionSource | None = field(default=None, repr=False)
+    kept: bool = False
 
     @classmethod
     def of_array(cls, predictions: ArrayLike, kind: Kind, metric: str) -> "TrainingModels":
@@ -52,9 +54,12 @@ class TrainingModels:
     @classmethod
     def of_source(cls, source: PredictionSource, metric: str) -> "TrainingModels":
         """Any source; it may say what its models are and which samples they are on."""
-        known = ("models", "sample_set", "sample_set_fingerprint")
         return cls(
-            metric=metric, source=source, **{name: getattr(source, name, None) for name in known}
+            metric=metric,
+            source=source,
+            models=getattr(source, "models", None),
+            sample_set=getattr(source, "sample_set", None),
+            sample_set_fingerprint=getattr(source, "sample_set_fingerprint", None),
         )
 
     @classmethod

@@ -19,7 +19,8 @@ def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float
     Parameters
     ----------
     weights : (m,), or the name of a column of `models`, where a reference model, which has no
-        value there, has weight 0: it is projected
+        value there, has weight 0: it is projected. A Series with the models' keys is matched by
+        them
     models : table of the models, or None
     m : their number
 
@@ -28,6 +29,8 @@ def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float
     InputError
         If they are not m finite numbers of at least 0, or all are 0; names the first bad model.
     """
+    if isinstance(weights, pd.Series) and models is not None:
+        weights = _by_key(weights, models)
     numbers = _column(weights, models) if isinstance(weights, str) else _array(weights)
     if numbers.shape != (m,):
         raise InputError(
@@ -41,9 +44,7 @@ def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float
             f"({len(bad)} such in all); a model that is not to count has weight 0."
         )
     if not numbers.any():
-        raise InputError(
-            "`weights` are all 0; give at least two models a weight."
-        )
+        raise InputError("`weights` are all 0; give at least two models a weight.")
     return numbers
 
 
@@ -74,6 +75,13 @@ def _array(weights: Any) -> Float64:
         raise InputError(
             f"`weights` must be numbers, one per model, or the name of a column, not {weights!r}."
         ) from error
+
+
+def _by_key(weights: "pd.Series[float]", models: pd.DataFrame) -> "pd.Series[float]":
+    """In the order of the models, where the index are keys; numbers, or NaN where it lacks one."""
+    if isinstance(weights.index, pd.RangeIndex):
+        return weights
+    return weights.reindex(models.index)
 
 
 def _column(name: str, models: pd.DataFrame | None) -> Float64:

@@ -222,6 +222,18 @@ def test_column_of_the_models__is_weights_and_references_are_projected(
     assert ours.transform(view) == pytest.approx(ours.embedding_, abs=2e-6)
 
 
+def test_series__is_matched_by_the_models_keys(small_ensemble: inpca.Ensemble) -> None:
+    keys = small_ensemble.models.index
+    series = pd.Series(np.arange(24.0), index=keys)
+    ours = inpca.InPCA(2).fit(small_ensemble, weights=series.sample(frac=1, random_state=0))
+    assert ours.weights_.tolist() == list(range(24))
+    assert (
+        inpca.InPCA(2).fit(small_ensemble, weights=series.reset_index(drop=True)).weights_[3] == 3
+    )
+    with pytest.raises(InputError, match="model 'run-3/5' is nan"):
+        inpca.InPCA(2).fit(small_ensemble, weights=series.iloc[:-1])
+
+
 # --- bad weights -----------------------------------------------------------------------------
 
 

@@ -100,6 +100,9 @@ def test_saved_with_its_points__projects_any_model_when_loaded(
     loaded = inpca.load_embedding(tmp_path / "four.zarr")
     assert loaded.transform(small_ensemble) == pytest.approx(found.coordinates, abs=1e-12)
     assert loaded.models_.index.equals(found.embedding.models_.index)
+    loaded.save(tmp_path / "again.zarr")
+    again = inpca.load_embedding(tmp_path / "again.zarr")
+    assert (again.transform(small_ensemble) == loaded.transform(small_ensemble)).all()
     other = inpca.create_ensemble(
         tmp_path / "other.ensemble", sample_sets={"train": np.zeros(40, int)}, n_classes=3
     )
