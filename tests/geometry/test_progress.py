@@ -218,7 +218,7 @@ def test_every_prediction__is_read_once():
 
 def test_memory_for_less_than_a_model__is_refused():
     log_p = naive.random_models(2, 1000, 3)
-    with pytest.raises(ResourceError, match="Progress needs .* but `memory` is"):
+    with pytest.raises(ResourceError, match=r"Progress needs .* but `memory` is"):
         inpca.progress(log_p, np.zeros(1000, int), kind="log_probs", memory=2000)
 
 
@@ -329,7 +329,7 @@ def test_r_squared__is_that_of_a_straight_line():
         ([0, -1, 1], "sample 1 has -1"),
         ([0, 1], r"shape \(3,\)"),
         ([0.0, 1.0, 2.0], "whole number"),
-        (None, "`labels` .* or `end` .* must say where"),
+        (None, r"`labels` .* or `end` .* must say where"),
     ],
     ids=["too large", "negative", "too few", "fractions", "none"],
 )
