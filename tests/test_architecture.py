@@ -23,6 +23,7 @@ ONE_PLACE = {
     "distributed": {"inpca/executor.py"},
     "cupy": {"inpca/backend.py", "inpca/distance/gpu_device.py"},
     "torch": {"collectors"},
+    "yaml": {"collectors/zoo/yaml_file.py"},
     "lightning": {"collectors/lightning.py"},
     "pytorch_lightning": {"collectors/lightning.py"},
     "transformers": {"collectors/huggingface.py"},

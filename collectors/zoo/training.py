@@ -1,108 +1,269 @@
-"""Train one small network on the digits and record it: one run of an ensemble."""
+"""Train one network of the zoo and record it: one run of an ensemble."""
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch import Tensor, nn
 
-from collectors.schedule import geometric_steps
+from collectors.recorder import DivergedError
+from collectors.schedule import geometric_steps, paper_steps
 from collectors.torch import Recorder
-from collectors.zoo.data import digits
-from collectors.zoo.networks import ARCHITECTURES
+from collectors.zoo.augmentation import augment
+from collectors.zoo.data import Data, Split
+from collectors.zoo.keep import ALL, digest
+from collectors.zoo.networks import build, start_from_point
+from collectors.zoo.suggest import nearest
 from inpca.errors import InputError
 
-# Chosen so that every network reaches its plateau within the demo's 30 epochs.
-LEARNING_RATES = {
-    "sgd": {"linear": 0.05, "mlp": 0.05, "cnn": 0.05, "attention": 0.05},
-    "adam": {"linear": 5e-3, "mlp": 2e-3, "cnn": 3e-3, "attention": 3e-3},
+# Networks are recorded in batches of so many samples: bounded memory, the same bytes each time.
+_RECORD_BATCH = 1_000
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "nesterov": lambda weights, **rates: torch.optim.SGD(
+        weights, momentum=0.9, nesterov=True, **rates
+    ),
+    "adam": torch.optim.Adam,
 }
+LR_SCHEDULES = ("cosine", "constant")
+CHECKPOINTS = ("paper", "epochs")
+POINT = "point-"
+
+# report(step, last_step)
+Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training: everything that decides what it gives."""
+    """One training: everything that decides what it gives, beside the data.
 
+    Attributes
+    ----------
+    run : the id of its run
+    architecture, optimizer : names of `ARCHITECTURES` and `OPTIMIZERS`
+    lr : learning rate at the beginning
+    seed : of weights, order of the samples and augmentation
+    batch_size : samples of one update; None for all of them
+    epochs : passes over the training set
+    weight_decay : coefficient of the L2 penalty, as torch's optimizers take it
+    augmentation : ``"none"`` or ``"flips-crops"``
+    lr_schedule : ``"cosine"``, to 0 at the last batch, changed after every batch; ``"constant"``
+    checkpoints : ``"paper"``, ``"epochs"`` (the beginning and the end of each), or how many at
+        steps that grow geometrically
+    init : ``"default"``, near ignorance; ``"point-k"``, see `start_from_point`
+    keep : name of the samples that it is trained on
+    kept : their numbers; None for all
+    """
+
+    run: str
     architecture: str
     optimizer: str
+    lr: float
     seed: int
+    batch_size: int | None = 64
     epochs: int = 30
-    n_checkpoints: int = 20
-    batch_size: int = 64
-
-    @property
-    def run(self) -> str:
-        """The id of its run: ``cnn-sgd-0``."""
-        return f"{self.architecture}-{self.optimizer}-{self.seed}"
-
-    @property
-    def lr(self) -> float:
-        return LEARNING_RATES[self.optimizer][self.architecture]
+    weight_decay: float = 0.0
+    augmentation: str = "none"
+    lr_schedule: str = "cosine"
+    checkpoints: str | int = "paper"
+    init: str = "default"
+    keep: str = ALL
+    kept: tuple[int, ...] | None = None
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the models table says about it."""
-        settings = asdict(self)
-        settings.pop("n_checkpoints")
-        return settings | {"lr": self.lr}
+        """What the models table says about it; the names are those of a sweep's columns."""
+        kept = None if self.kept is None else digest(np.array(self.kept, dtype=np.int64))
+        return {
+            "architecture": self.architecture,
+            "optimizer": self.optimizer,
+            "lr": self.lr,
+            "batch_size": "all" if self.batch_size is None else self.batch_size,
+            "weight_decay": self.weight_decay,
+            "augmentation": self.augmentation,
+            "lr_schedule": self.lr_schedule,
+            "epochs": self.epochs,
+            "init": self.init,
+            "keep": self.keep,
+            "keep_digest": kept,
+            "seed": self.seed,
+        }
+
+    def batches(self, n_train: int) -> "Batches":
+        """How an epoch over `n_train` samples is cut."""
+        n = n_train if self.kept is None else len(self.kept)
+        return Batches(n, n if self.batch_size is None else min(self.batch_size, n))
+
+    def steps(self, n_train: int) -> list[int]:
+        """The updates after which it is recorded."""
+        per_epoch = self.batches(n_train).per_epoch
+        if self.checkpoints == "paper":
+            return paper_steps(per_epoch, self.epochs)
+        if self.checkpoints == "epochs":
+            return [epoch * per_epoch for epoch in range(self.epochs + 1)]
+        if isinstance(self.checkpoints, str):
+            raise InputError(
+                f"`checkpoints` must be 'paper', 'epochs' or a number, not {self.checkpoints!r}."
+            )
+        return geometric_steps(self.checkpoints, self.epochs * per_epoch)
+
+    def renamed(self, run: str) -> "Training":
+        """The same training under another id."""
+        return replace(self, run=run)
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """``"sgd"`` (Nesterov momentum 0.9) or ``"adam"``."""
-    if name == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True)
-    if name == "adam":
-        return torch.optim.Adam(model.parameters(), lr=lr)
-    raise InputError(f"`optimizer` must be 'sgd' or 'adam', not {name!r}.")
+@dataclass(frozen=True)
+class Batches:
+    """How `n` samples are cut into batches of `size`, in another order each epoch.
 
-
-def train(training: Training, ensemble: str | os.PathLike[str], *, restart: bool = False) -> str:
-    """Train one network and record it into `ensemble`; return the id of its run.
-
-    The same `training` gives the same predictions, bit for bit, on the same machine.
+    A single sample left over is not used in that epoch: batch normalisation cannot be taught by
+    one sample.
     """
-    with _one_thread():
+
+    n: int
+    size: int
+
+    @property
+    def per_epoch(self) -> int:
+        full, rest = divmod(self.n, self.size)
+        return full + (rest > 1 or (rest == 1 and full == 0))
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Numbers of the samples of each batch."""
+        order = torch.randperm(self.n, generator=generator)
+        yield from order.split(self.size)[: self.per_epoch]
+
+
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """``"sgd"``, ``"nesterov"`` (SGD with Nesterov's momentum 0.9) or ``"adam"``."""
+    if name not in OPTIMIZERS:
+        raise InputError(f"`optimizer` {name!r} is unknown; {nearest(name, OPTIMIZERS)}.")
+    return OPTIMIZERS[name](model.parameters(), lr=lr, weight_decay=weight_decay)
+
+
+def train(
+    training: Training,
+    data: Data,
+    ensemble: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    restart: bool = False,
+    report: Report | None = None,
+) -> None:
+    """Train one network and record it into `ensemble`.
+
+    The same `training` and `data` give the same predictions, bit for bit, on the same machine.
+
+    Raises
+    ------
+    DivergedError
+        If the loss or a prediction is no longer a number; what was recorded so far stays.
+    InputError
+        If the architecture cannot take the data, or a name in `training` is unknown.
+    """
+    place = _device(device)
+    with _reproducible():
         torch.manual_seed(training.seed)
-        data = {name: tuple(map(torch.from_numpy, split)) for name, split in digits().items()}
-        train_set = TensorDataset(*data["train"])
-        shuffled = DataLoader(train_set, batch_size=training.batch_size, shuffle=True)
+        model = build(training.architecture, data.shape, data.n_classes)
+        if training.init.startswith(POINT):
+            start_from_point(model, int(training.init.removeprefix(POINT)))
         recorder = Recorder(
             ensemble,
             training.run,
             training.config,
-            sample_sets={name: [whole] for name, whole in data.items()},
-            schedule=geometric_steps(training.n_checkpoints, training.epochs * len(shuffled)),
+            sample_sets={name: _batched(split) for name, split in data.sets.items()},
+            schedule=training.steps(len(data.sets["train"].y)),
+            n_classes=data.n_classes,
             restart=restart,
         )
         with recorder:
-            _fit(training, shuffled, recorder)
-    return training.run
+            _fit(training, model.to(place), data.sets["train"], recorder, report)
 
 
-def _fit(training: Training, batches: DataLoader[Any], recorder: Recorder) -> None:
-    model = ARCHITECTURES[training.architecture]()
-    optimizer = make_optimizer(training.optimizer, model, training.lr)
-    step = 0
+def _fit(
+    training: Training,
+    model: nn.Module,
+    samples: Split,
+    recorder: Recorder,
+    report: Report | None,
+) -> None:
+    device = next(model.parameters()).device
+    x, y = (torch.from_numpy(part).to(device) for part in samples)
+    if training.kept is not None:
+        kept = torch.tensor(training.kept, device=device)
+        x, y = x[kept], y[kept]
+    optimizer = make_optimizer(training.optimizer, model, training.lr, training.weight_decay)
+    generator = torch.Generator().manual_seed(training.seed)
+    batches = training.batches(len(samples.y))
+    last = training.epochs * batches.per_epoch
     recorder.step(model, step=0, epoch=0)
+    step = 0
     for _ in range(training.epochs):
-        for x, y in batches:
+        for picked in batches.epoch(generator):
+            for group in optimizer.param_groups:
+                group["lr"] = _rate(training, step / last)
+            inputs = augment(x[picked], training.augmentation, generator)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
+            loss = nn.functional.cross_entropy(model(inputs), y[picked])
+            loss.backward()
             optimizer.step()
             step += 1
-            recorder.step(model, step=step, epoch=step / len(batches))
+            if not math.isfinite(loss.item()):
+                raise DivergedError(
+                    f"Run {training.run!r} diverged: its loss was {loss.item()} at step {step} of "
+                    f"{last}; lower its learning rate ({training.lr:g})."
+                )
+            recorder.step(model, step=step, epoch=step / batches.per_epoch)
+            if report is not None:
+                report(step, last)
+
+
+def _rate(training: Training, done: float) -> float:
+    """Learning rate when the fraction `done` of all updates is made."""
+    if training.lr_schedule == "cosine":
+        return training.lr * (1 + math.cos(math.pi * done)) / 2
+    return training.lr
+
+
+def _batched(split: Split) -> list[tuple[Tensor, Tensor]]:
+    x, y = map(torch.from_numpy, split)
+    return list(zip(x.split(_RECORD_BATCH), y.split(_RECORD_BATCH)))
+
+
+def _device(name: str) -> torch.device:
+    """The device `name`, if this machine has it."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"`device` {name!r} cannot be used here ({str(error).splitlines()[0]}); use 'cpu'."
+        ) from error
+    return device
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Networks this small lose more than they gain by a second thread, and sums change order."""
-    threads = torch.get_num_threads()
+def _reproducible() -> Iterator[None]:
+    """One thread, so that sums keep their order; networks this small lose more than they gain by
+    a second one. Denormal numbers, of which sloppy inputs make many, are zero: they are slow.
+    """
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    deterministic = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
     try:
         yield
     finally:
+        torch.backends.cudnn.deterministic = deterministic
+        torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
+        torch.set_rng_state(state)

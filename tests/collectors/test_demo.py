@@ -15,9 +15,9 @@ from inpca import InputError
 
 TINY = Settings(
     architectures=("linear", "mlp"),
-    optimizers=("sgd",),
+    optimizers=("nesterov",),
     seeds=2,
-    held_out=(("mlp", "sgd"),),
+    held_out=(("mlp", "nesterov"),),
     epochs=1,
     n_checkpoints=4,
     n_components=5,
@@ -49,18 +49,25 @@ def written(folder):
 
 
 def test_settings__are_what_the_demo_promises():
-    assert len(FULL.trainings) == 4 * 2 * 3 + 2
-    embedded = [training for training in FULL.trainings if training.seed < FULL.seeds]
-    assert sum(training.n_checkpoints for training in embedded) == 480
-    assert sum(t.n_checkpoints for t in QUICK.trainings if t.seed < QUICK.seeds) == 80
-    assert len({training.run for training in FULL.trainings}) == 26
+    trainings = FULL.sweep.trainings
+    assert len(trainings) == 4 * 2 * 3 + 2
+    embedded = [training for training in trainings if training.seed < FULL.seeds]
+    assert sum(len(training.steps(1297)) for training in embedded) == 480
+    assert sum(len(t.steps(1297)) for t in QUICK.sweep.trainings if t.seed < QUICK.seeds) == 80
+    assert len({training.run for training in trainings}) == 26
 
 
 def test_demo__leaves_an_ensemble_distances_an_embedding_and_pictures(finished):
     folder, _ = finished
     assert {path.name for path in folder.iterdir()} == FILES
     ensemble = inpca.open_ensemble(folder / "digits.ensemble")
-    assert ensemble.runs == ["linear-sgd-0", "linear-sgd-1", "mlp-sgd-0", "mlp-sgd-1", "mlp-sgd-2"]
+    assert ensemble.runs == [
+        "linear-nesterov-0",
+        "linear-nesterov-1",
+        "mlp-nesterov-0",
+        "mlp-nesterov-1",
+        "mlp-nesterov-2",
+    ]
     assert ensemble.check() == []
     matrix = inpca.TiledMatrix.open(ensemble.distances_path("train"))
     assert matrix.shape == (18, 18)
@@ -76,7 +83,7 @@ def test_demo__embedding_leaves_the_held_out_run_to_projection(finished):
     embedding = inpca.load_embedding(ensemble.embeddings_path("train"))
     assert embedding.embedding_.shape == (18, 5)
     assert list(embedding.models_.index[:2]) == ["@ignorance", "@truth"]
-    assert "mlp-sgd-2" not in set(embedding.models_["run"])
+    assert "mlp-nesterov-2" not in set(embedding.models_["run"])
 
 
 def test_demo__prints_a_table_and_where_the_page_is(finished):
@@ -84,7 +91,7 @@ def test_demo__prints_a_table_and_where_the_page_is(finished):
     text = "\n".join(lines)
     for words in ("18 (with ignorance and truth), 4 runs", "Explained stress, Eq. 8", "Signature"):
         assert words in text
-    assert "4 models of runs held out (mlp-sgd-2)" in text
+    assert "4 models of runs held out (mlp-nesterov-2)" in text
     assert str((folder / "digits.html").resolve()) in text
 
 
@@ -106,12 +113,12 @@ def test_demo__redraws_only_the_picture_that_is_missing(copy):
 def test_demo__computes_everything_again_when_a_run_is_lost(finished, copy):
     lines = finished[1]
     before = written(copy)
-    shutil.rmtree(copy / "digits.ensemble" / "runs" / "linear-sgd-1.zarr")
+    shutil.rmtree(copy / "digits.ensemble" / "runs" / "linear-nesterov-1.zarr")
     assert again(copy)[:-2] == lines[:-2]
     after = written(copy)
     changed = {name for name in after if after[name] != before.get(name)}
     assert FILES - {"demo.json", "digits.ensemble"} <= changed
-    assert not any("mlp-sgd" in name for name in changed)
+    assert not any("mlp-nesterov" in name for name in changed)
 
 
 def test_demo__restart_begins_again_and_leaves_other_files_alone(finished, copy):

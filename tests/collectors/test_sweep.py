@@ -1,0 +1,445 @@
+"""Sweeps: a file's mistakes are shown by line, and what is trained is the same however it ran."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+import inpca
+from collectors.zoo import command
+from collectors.zoo.pool import run_sweep
+from collectors.zoo.states import states
+from collectors.zoo.sweep import COLUMNS, SHIPPED, find_sweep, load_sweep, plan
+from collectors.zoo.training import Training
+from inpca import InputError
+
+N_TRAIN = 60
+TINY = """
+data: {name: npz, path: blobs.npz}
+seeds: 2
+common: {epochs: 2, batch_size: 20, checkpoints: 3, lr: 0.1}
+grid:
+  architecture: [linear, mlp]
+  optimizer: [nesterov, adam]
+"""
+# One of the four diverges.
+DIVERGING = """
+data: {name: npz, path: blobs.npz}
+common: {epochs: 2, batch_size: 20, checkpoints: 3, architecture: mlp}
+grid:
+  - {optimizer: sgd, lr: [0.1, 1.0e+30, 0.2]}
+  - {optimizer: adam, lr: 1e-3}
+"""
+FAILED = "mlp-sgd-lr1e30-0"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    draw = np.random.default_rng(0)
+    y = np.arange(N_TRAIN + 20) % 3
+    x = (draw.normal(size=(len(y), 6)) + 3 * y[:, None]).astype(np.float32)
+    split = {"x_train": x[:N_TRAIN], "y_train": y[:N_TRAIN]}
+    np.savez(tmp_path / "blobs.npz", **split, x_test=x[N_TRAIN:], y_test=y[N_TRAIN:])
+    return tmp_path
+
+
+def sweep_of(folder, text, name="tiny"):
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return load_sweep(path)
+
+
+def stored(ensemble):
+    """Every byte of an ensemble's runs and failures, by file."""
+    places = [ensemble / "runs", ensemble / "failed", ensemble / "samples"]
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    return {str(path.relative_to(ensemble)): path.read_bytes() for path in files}
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+def test_sweep__is_the_product_of_its_lists(folder):
+    sweep = sweep_of(folder, TINY)
+    assert [training.run for training in sweep.trainings] == [
+        f"{architecture}-{optimizer}-{seed}"
+        for architecture in ("linear", "mlp")
+        for optimizer in ("nesterov", "adam")
+        for seed in range(2)
+    ]
+    first = Training("linear-nesterov-0", "linear", "nesterov", 0.1, 0, 20, 2, checkpoints=3)
+    assert sweep.trainings[0] == first
+    assert Path(sweep.data.path) == folder / "blobs.npz"
+
+
+def test_sweep__every_column_of_a_file_reaches_the_training(folder):
+    (folder / "plan.json").write_text("[0, 1, 2, 3]")
+    text = """
+data: {name: npz, path: blobs.npz, labels: random, seed: 4, noise: [0.5, 1], n_train: 50}
+grid:
+  - architecture: tanh-20
+    optimizer: sgd
+    lr: 1e-3
+    batch_size: [all, 8]
+    weight_decay: 1.0e-4
+    augmentation: flips-crops
+    lr_schedule: constant
+    epochs: 7
+    checkpoints: epochs
+    init: point-3
+    keep: [all, plan.json]
+    seed: [5]
+"""
+    sweep = sweep_of(folder, text)
+    assert sweep.data.noise == (0.5, 1.0)
+    assert (sweep.data.labels, sweep.data.seed, sweep.data.n_train) == ("random", 4, 50)
+    assert len(sweep.trainings) == 4
+    common = dict(
+        architecture="tanh-20", optimizer="sgd", lr=1e-3, seed=5, epochs=7, weight_decay=1e-4,
+        augmentation="flips-crops", lr_schedule="constant", checkpoints="epochs", init="point-3",
+    )  # fmt: skip
+    last = Training(
+        "tanh-20-sgd-lr0.001-bs8-wd0.0001-flips-crops-constant-ep7-cpepochs-point-3-plan-5",
+        batch_size=8, keep="plan", kept=(0, 1, 2, 3), **common,
+    )  # fmt: skip
+    assert sweep.trainings[-1] == last
+    assert sweep.trainings[0].batch_size is None
+    assert sweep.trainings[0].kept is None
+    assert set(last.config) == {*COLUMNS, "keep_digest"} - {"checkpoints"}
+
+
+def test_sweep__another_value_in_a_list_renames_no_run(folder):
+    before = {t.run: t for t in sweep_of(folder, TINY).trainings}
+    after = {t.run: t for t in sweep_of(folder, TINY.replace("seeds: 2", "seeds: 3")).trainings}
+    longer = TINY.replace("[linear, mlp]", "[linear, mlp, tanh-20]")
+    for grown in (after, {t.run: t for t in sweep_of(folder, longer).trainings}):
+        assert before.items() <= grown.items()
+
+
+def test_sweep__parts_are_the_whole(folder):
+    sweep = sweep_of(folder, TINY)
+    parts = [sweep.part(number, 3).trainings for number in (1, 2, 3)]
+    assert sorted(sum(parts, ()), key=lambda t: t.run) == sorted(
+        sweep.trainings, key=lambda t: t.run
+    )
+    assert [len(part) for part in parts] == [3, 3, 2]
+    with pytest.raises(InputError, match="1 ≤ i ≤ k, not 4/3"):
+        sweep.part(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("linear, mlp", "linear, mpl", 6, "'mpl' is unknown; did you mean 'mlp'?"),
+        ("architecture:", "architecure:", 6, "key 'architecure'; did you mean 'architecture'?"),
+        ("lr: 0.1", "learning_rate: 0.1", 4, "did you mean 'lr'?"),
+        ("adam]", "adan]", 7, "'adan' is unknown; did you mean 'adam'?"),
+        ("name: npz", "name: cifar", 2, "did you mean 'cifar10'?"),
+        ("data:", "dat:", 2, "key 'dat'; did you mean 'data'?"),
+        ("lr: 0.1", "lr: fast", 4, "must be a number above 0, not 'fast'"),
+        ("lr: 0.1", "lr: -1", 4, "must be a number above 0, not -1"),
+        ("epochs: 2", "epochs: 0", 4, "`epochs` must be at least 1, not 0"),
+        ("epochs: 2", "epochs: 2.5", 4, "must be a whole number, not 2.5"),
+        ("seeds: 2", "seeds: [1, -1]", 3, "at least 0, not -1"),
+        (", lr: 0.1", "", 5, "no 'lr', which every training needs"),
+        ("seeds: 2", "seeds: 2\nseeds: 3", 4, "'seeds' stands twice, first on line 3"),
+        ("common: {", "common: {init: corner, ", 4, "must be 'default' or 'point-0'"),
+        ("common: {", "common: {checkpoints: some, ", 4, "stands twice"),
+        ("common: {", "common: [", 4, "this is no YAML"),
+        ("data: {name: npz, path: blobs.npz}", "data: npz", 2, "must be a mapping"),
+    ],
+    ids=[
+        "architecture", "column", "synonym", "optimizer", "data", "key", "lr-text", "lr-negative",
+        "epochs-0", "epochs-float", "seeds", "lr-missing", "twice", "init", "checkpoints", "yaml",
+        "mapping",
+    ],
+)  # fmt: skip
+def test_sweep__mistake_is_shown_with_its_line(folder, old, new, line, words):
+    assert old in TINY
+    text = TINY.replace(old, new, 1)
+    with pytest.raises(InputError) as caught:
+        sweep_of(folder, text)
+    message = str(caught.value)
+    assert f"tiny.yaml, line {line}: " in message
+    assert words in message
+    assert message.endswith(text.splitlines()[line - 1])
+
+
+def test_sweep__empty_or_unreadable_files_are_named(folder):
+    with pytest.raises(InputError, match="is empty"):
+        sweep_of(folder, "")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_sweep(folder / "none.yaml")
+    with pytest.raises(InputError, match=r"no sweep file .*one of those shipped: cifar10, digits"):
+        find_sweep("imagenet")
+    with pytest.raises(InputError, match=r"There is no file .*lost.json for `keep`"):
+        sweep_of(folder, TINY.replace("common: {", "common: {keep: lost.json, "))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+def test_shipped_sweep__can_be_planned_without_its_data(name):
+    planned = plan(load_sweep(find_sweep(name)))
+    assert planned.n_models > 60 * planned.n_runs or name == "digits"
+    assert planned.n_bytes == planned.n_models * sum(planned.samples.values()) * 4 * (
+        5 if "synthetic" in name else 10
+    )
+
+
+def test_shipped_sweeps__are_as_large_as_is_promised():
+    digits, cifar = (plan(load_sweep(find_sweep(name))) for name in ("digits", "cifar10"))
+    assert digits.n_runs >= 300
+    assert digits.n_models >= 10_000
+    assert cifar.n_runs == 6 * 3 * 3 * 2 * 2 * 10
+    assert cifar.samples == {"train": 50_000, "test": 10_000}
+
+
+def test_cifar_sweep__rates_are_in_proportion_to_batch_sizes():
+    trainings = load_sweep(find_sweep("cifar10")).trainings
+    rates = {(t.optimizer, t.lr / t.batch_size) for t in trainings}
+    assert {(name, round(rate, 12)) for name, rate in rates} == {
+        ("sgd", 0.0005), ("nesterov", 0.0005), ("adam", 0.000005),
+    }  # fmt: skip
+    assert {t.seed for t in trainings} == set(range(42, 52))
+
+
+# --- training it -----------------------------------------------------------------------------
+
+
+def test_run_sweep__trains_what_is_missing_and_nothing_twice(folder):
+    sweep = sweep_of(folder, TINY)
+    first = run_sweep(sweep.part(1, 4), folder / "e", workers=1)
+    assert first.trained == ["linear-nesterov-0", "mlp-nesterov-0"]
+    told = []
+    rest = run_sweep(sweep, folder / "e", workers=1, progress=lambda *args: told.append(args[:2]))
+    assert sorted(first.trained) == sorted(rest.present)
+    assert len(rest.trained) == 6
+    assert told == [(done, 8) for done in range(2, 9)]
+    before = stored(folder / "e")
+    assert run_sweep(sweep, folder / "e").trained == []
+    assert stored(folder / "e") == before
+    assert len(inpca.open_ensemble(folder / "e").models) == 24
+    assert inpca.open_ensemble(folder / "e").check() == []
+
+
+def test_run_sweep__in_processes_gives_the_same_bytes(folder):
+    sweep = sweep_of(folder, TINY)
+    alone = run_sweep(sweep, folder / "alone", workers=1)
+    together = run_sweep(sweep, folder / "together", workers=2)
+    assert sorted(alone.trained) == sorted(together.trained)
+    assert stored(folder / "alone") == stored(folder / "together")
+
+
+def test_run_sweep__trains_a_run_that_was_cut_off_again(folder):
+    sweep = sweep_of(folder, TINY).part(1, 4)
+    run_sweep(sweep, folder / "whole", workers=1)
+    shutil.copytree(folder / "whole", folder / "e")
+    training = sweep.trainings[0]
+    whole = inpca.open_ensemble(folder / "whole").run(training.run)
+    with inpca.open_ensemble(folder / "e").start_run(
+        training.run, training.config, restart=True
+    ) as writer:
+        writer.append(
+            {name: whole.log_probs(name, 0) for name in ("train", "test")}, step=0, epoch=0
+        )
+    found = states(sweep.trainings, folder / "e", N_TRAIN)
+    assert list(found.values()) == ["cut off", "done"]
+    assert run_sweep(sweep, folder / "e", workers=1).trained == [training.run]
+    assert stored(folder / "e") == stored(folder / "whole")
+
+
+def test_run_sweep__refuses_a_run_of_another_configuration(folder):
+    run_sweep(sweep_of(folder, TINY).part(1, 8), folder / "e", workers=1)
+    other = sweep_of(folder, TINY.replace("epochs: 2", "epochs: 4"))
+    with pytest.raises(InputError, match=r"was trained with epochs 2 \(now 4\).*--restart"):
+        run_sweep(other, folder / "e", workers=1)
+    result = run_sweep(other.part(1, 8), folder / "e", workers=1, restart=True)
+    assert result.trained == ["linear-nesterov-0"]
+    assert inpca.open_ensemble(folder / "e").models["epochs"].tolist() == [4, 4, 4]
+
+
+def test_run_sweep__refuses_an_ensemble_of_other_samples(folder):
+    inpca.create_ensemble(folder / "e", sample_sets={"train": [0, 1]}, n_classes=2)
+    with pytest.raises(InputError, match="must be that of the ensemble"):
+        run_sweep(sweep_of(folder, TINY), folder / "e")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_run_sweep__survives_a_run_that_diverges(folder, workers):
+    sweep = sweep_of(folder, DIVERGING)
+    result = run_sweep(sweep, folder / "e", workers=workers)
+    assert sorted(result.trained) == ["mlp-adam-lr0.001-0", "mlp-sgd-lr0.1-0", "mlp-sgd-lr0.2-0"]
+    assert list(result.failed) == [FAILED]
+    assert "diverged" in result.failed[FAILED]
+    ensemble = inpca.open_ensemble(folder / "e")
+    assert FAILED not in ensemble.runs
+    assert not list((folder / "e" / "runs").glob(f"{FAILED}*"))
+    record = json.loads((folder / "e" / "failed" / f"{FAILED}.json").read_text())
+    assert record["reason"] == result.failed[FAILED]
+    assert record["config"]["lr"] == 1e30
+    assert ensemble.check() == []
+
+
+def test_run_sweep__tries_a_failed_run_again_only_when_told_or_changed(folder):
+    sweep = sweep_of(folder, DIVERGING)
+    run_sweep(sweep, folder / "e", workers=1)
+    before = stored(folder / "e")
+    again = run_sweep(sweep, folder / "e", workers=1)
+    assert (again.trained, list(again.failed)) == ([], [FAILED])
+    retried = run_sweep(sweep, folder / "e", workers=1, retry_failed=True)
+    assert (retried.trained, list(retried.failed)) == ([], [FAILED])
+    assert stored(folder / "e") == before
+    [broken] = [training for training in sweep.trainings if training.run == FAILED]
+    cured = Training(**{**vars(broken), "lr": 0.05})
+    fixed = type(sweep)("tiny", sweep.data, (cured,))
+    assert run_sweep(fixed, folder / "e", workers=1).trained == [FAILED]
+    assert not (folder / "e" / "failed" / f"{FAILED}.json").exists()
+
+
+def test_run_sweep__leaves_runs_of_another_process_to_it(folder):
+    from inpca.store.files import file_lock
+
+    sweep = sweep_of(folder, TINY).part(1, 4)
+    lock = file_lock(folder / "e" / ".locks" / "linear-nesterov-0.sweep.lock")
+    with lock:
+        result = run_sweep(sweep, folder / "e", workers=1)
+    assert result.elsewhere == ["linear-nesterov-0"]
+    assert result.trained == ["mlp-nesterov-0"]
+
+
+# --- killed, and two at once -----------------------------------------------------------------
+
+LONG = """
+data: {name: npz, path: blobs.npz}
+seeds: 4
+common: {epochs: 150, batch_size: 4, checkpoints: 40, lr: 0.01}
+grid: {architecture: [linear, mlp], optimizer: nesterov}
+"""
+PROGRAM = """
+import sys
+from pathlib import Path
+from collectors.zoo.pool import run_sweep
+from collectors.zoo.sweep import load_sweep
+if __name__ == "__main__":
+    file, ensemble, part, workers = sys.argv[1:]
+    sweep = load_sweep(Path(file)).part(*map(int, part.split("/")))
+    run_sweep(sweep, ensemble, workers=int(workers))
+"""
+
+
+def start(folder, ensemble, part="1/1", workers=1):
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    words = [sys.executable, str(program), str(folder / "tiny.yaml"), str(ensemble), part]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([*words, str(workers)], env=environment)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None or condition(), "the sweep ended too early"
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sweep__killed_and_restarted_gives_the_same_bytes(folder, workers):
+    sweep = sweep_of(folder, LONG)
+    run_sweep(sweep, folder / "alone", workers=1)
+    process = start(folder, folder / "e", workers=workers)
+    # In the middle of its third run, whichever that is.
+    wait_for(lambda: len(list(folder.glob("e/runs/*.zarr/zarr.json"))) >= 3, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed = states(sweep.trainings, folder / "e", N_TRAIN)
+    assert "missing" in killed.values()
+    run_sweep(sweep, folder / "e", workers=1)
+    left = [run for run, state in killed.items() if state != "done"]
+    assert left
+    if workers == 2:  # the workers of the dead driver may have been at a run, and are gone now
+        run_sweep(sweep, folder / "e", workers=1)
+    assert stored(folder / "e") == stored(folder / "alone")
+    assert inpca.open_ensemble(folder / "e").check() == []
+
+
+def test_sweep__two_parts_at_once_lose_nothing(folder):
+    sweep = sweep_of(folder, LONG)
+    run_sweep(sweep, folder / "alone", workers=1)
+    both = [start(folder, folder / "e", part) for part in ("1/2", "2/2")]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    assert stored(folder / "e") == stored(folder / "alone")
+
+
+def test_sweep__the_same_twice_at_once_loses_nothing(folder):
+    sweep = sweep_of(folder, TINY)
+    both = [start(folder, folder / "e") for _ in range(2)]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    assert set(states(sweep.trainings, folder / "e", N_TRAIN).values()) == {"done"}
+    assert inpca.open_ensemble(folder / "e").check() == []
+
+
+# --- the verb --------------------------------------------------------------------------------
+
+
+def invoke(*words):
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    command.register(app)
+    return CliRunner().invoke(app, ["sweep", *map(str, words)])
+
+
+def test_verb__trains_shows_bars_on_stderr_and_a_summary_on_stdout(folder):
+    sweep_of(folder, DIVERGING)
+    result = invoke(folder / "tiny.yaml", folder / "e", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "trained now          3"
+    assert f"{FAILED}: Run" in result.stdout
+    assert "sweep" in result.stderr
+    again = invoke(folder / "tiny.yaml", folder / "e", "--json", "--quiet")
+    assert list(json.loads(again.stdout)["failed"]) == [FAILED]
+    assert again.stderr == ""
+
+
+def test_verb__dry_run_and_list_show_the_plan_and_train_nothing(folder):
+    sweep_of(folder, TINY)
+    result = invoke(folder / "tiny.yaml", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "data npz (train 60, test 20)" in result.stdout
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:3]] == [
+        ["Runs", "8"],
+        ["Models", "24"],
+    ]
+    run_sweep(load_sweep(folder / "tiny.yaml").part(1, 8), folder / "e", workers=1)
+    there = invoke(folder / "tiny.yaml", folder / "e", "--dry-run")
+    assert "1 done, 7 missing" in there.stdout
+    listed = invoke(folder / "tiny.yaml", folder / "e", "--list", "--part", "1/2")
+    assert listed.stdout.splitlines()[:2] == [
+        "linear-nesterov-0\t3\tdone",
+        "linear-adam-0\t3\tmissing",
+    ]
+    record = json.loads(invoke(folder / "tiny.yaml", "--list", "--json").stdout)
+    assert record["n_models"] == 24
+    assert record["n_bytes"] == 24 * 80 * 3 * 4
+
+
+def test_verb__says_what_is_missing_or_wrong(folder):
+    sweep_of(folder, TINY)
+    assert "`ensemble` is missing" in str(invoke(folder / "tiny.yaml").exception)
+    for part in ("2", "a/b", "3/2"):
+        error = invoke(folder / "tiny.yaml", "--dry-run", "--part", part).exception
+        assert "`part` must be i/k" in str(error)
+
+
+def test_columns__of_yaml_are_read_as_yaml_means_them():
+    """A float without a point is text to YAML 1.1, and a number here."""
+    assert yaml.safe_load("1e-3") == "1e-3"
