@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
+from numpy.typing import ArrayLike, NDArray
 
 from collectors.recorder import Labels
 from collectors.schedule import ScheduleArgument
-from collectors.torch import Forward, Recorder
+from collectors.torch import Forward, Recorder, nn, torch
 from inpca.errors import InputError
 from inpca.geometry.radii import Moments, Zeros
 from inpca.store.observables import ACTIVATIONS
@@ -47,6 +45,9 @@ resume, restart : see `collectors.torch.Recorder`
         flattened to (batch, units), is the activation
     activations : also store the activations themselves, float32, N × units × 4 bytes per
         checkpoint and layer, which then have to be in memory at once
+    keep : sample set → numbers of the samples that make up its manifolds, such as those that a
+        pruned run is trained on (``inpca.inversion.pruning_plan(…)[name]["keep"]``); all of a set
+        that is not named
     zeros : what to do with a sample whose activation is zero in every unit, as rectified layers
         can have it: ``"raise"``, or ``"drop"`` it from its class at that checkpoint
 
@@ -67,6 +68,7 @@ resume, restart : see `collectors.torch.Recorder`
         sample_sets: Mapping[str, Iterable[Any]],
         layers: str | Sequence[str],
         activations: bool = False,
+        keep: Mapping[str, ArrayLike] | None = None,
         zeros: Zeros = "raise",
         schedule: ScheduleArgument = "paper",
         batches_per_epoch: int | None = None,
@@ -78,7 +80,8 @@ resume, restart : see `collectors.torch.Recorder`
     ) -> None:
         self.layers = _check_layers(layers)
         self._several = not isinstance(layers, str)
-        self._keep = activations
+        self._activations = activations
+        self._samples = _check_keep(keep or {}, sample_sets)
         self._zeros: Zeros = Moments(zeros).zeros
         super().__init__(
             ensemble,
@@ -123,6 +126,7 @@ resume, restart : see `collectors.torch.Recorder`
         """Log-probabilities and labels of every sample set, and the observables by their names."""
         modules = find_layers(model, self.layers)
         self._seen: dict[str, _Layer] = {}
+        self._n_seen = 0
         self._found: dict[str, Any] = {}
         with _listening(modules, self._hear):
             predictions, labels = self.predict(model)
@@ -135,9 +139,9 @@ resume, restart : see `collectors.torch.Recorder`
         device: torch.device,
         dtype: torch.dtype | None,
     ) -> tuple[NDArray[np.float32], Labels]:
-        self._seen = {layer: _Layer(layer, self._zeros, self._keep) for layer in self.layers}
+        self._n_seen = 0
+        self._seen = {layer: _Layer(layer, self._zeros, self._activations) for layer in self.layers}
         predictions, labels = super()._predict_set(model, name, device, dtype)
-        # A network that diverged is named by the check of its predictions, which comes next.
         if np.isfinite(predictions).all():
             for layer, seen in self._seen.items():
                 suffix = f".{layer}" if self._several else ""
@@ -154,8 +158,14 @@ resume, restart : see `collectors.torch.Recorder`
         name: str,
     ) -> tuple[NDArray[np.float32], Labels]:
         log_p, labels = super()._predict_batch(model, batch, device, dtype, name)
+        rows = np.arange(len(labels))
+        if name in self._samples:
+            rows = np.flatnonzero(np.isin(rows + self._n_seen, self._samples[name]))
+        self._n_seen += len(labels)
+        # A network that diverged is named by the check of its predictions, which comes later.
+        rows = rows if np.isfinite(log_p).all() else rows[:0]
         for seen in self._seen.values():
-            seen.take(labels, f"Run {self.run!r}, sample set {name!r}", np.isfinite(log_p).all())
+            seen.take(labels, rows, f"Run {self.run!r}, sample set {name!r}")
         return log_p, labels
 
     def _hear(self, layer: str, output: Any) -> None:
@@ -176,8 +186,8 @@ class _Layer:
         """Take the output of one call of the module."""
         self._output, self._calls = output, self._calls + 1
 
-    def take(self, labels: Labels, where: str, finite: bool) -> None:
-        """Add the batch whose output was heard."""
+    def take(self, labels: Labels, rows: NDArray[np.int64], where: str) -> None:
+        """Add, of the batch whose output was heard, the samples `rows`."""
         output, calls = self._output, self._calls
         self._output, self._calls = None, 0
         if calls != 1:
@@ -194,9 +204,9 @@ class _Layer:
         values = output.detach().reshape(len(labels), -1).float().cpu().numpy()
         if self._kept is not None:
             self._kept.append(values)
-        if finite:
+        if len(rows):
             with _named(f"{where}, layer {self.name!r}"):
-                self._moments.add(values, labels)
+                self._moments.add(values[rows], labels[rows])
 
     def observables(self, where: str) -> dict[str, Any]:
         """The observables, by their names; activations among them where they are kept."""
@@ -244,6 +254,23 @@ def _named(where: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
+
+
+def _check_keep(
+    keep: Mapping[str, ArrayLike], sample_sets: Mapping[str, Iterable[Any]]
+) -> dict[str, NDArray[np.int64]]:
+    found = {}
+    for name, samples in keep.items():
+        numbers = np.asarray(samples)
+        if name not in sample_sets:
+            raise InputError(f"`keep` must name sets of `sample_sets`, not {name!r}.")
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not len(numbers):
+            raise InputError(
+                f"`keep[{name!r}]` must be the numbers of samples, not {numbers.dtype} of shape "
+                f"{numbers.shape}; of a mask take np.flatnonzero(mask)."
+            )
+        found[name] = numbers.astype(np.int64)
+    return found
 
 
 def _check_layers(layers: str | Sequence[str]) -> list[str]:

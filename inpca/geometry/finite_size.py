@@ -11,6 +11,10 @@ from inpca.errors import InputError
 
 Floats = NDArray[np.float64]
 _PARAMETERS = 3
+# Exponents beyond these are a logarithm, or a step, that Eq. 3 was bent into.
+_GAMMA = 1e-3, 20.0
+# A smallest size that lacks less than this share of φ_∞ tells nothing about P₀ and γ.
+_NOTHING_MISSING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def fraction_limit(
                 p0=start,
                 sigma=error,
                 absolute_sigma=error is not None,
-                bounds=([0, -np.inf, 1e-3], [np.inf, np.log(size.min()), 20]),
+                bounds=([0, -np.inf, _GAMMA[0]], [np.inf, np.log(size.min()), _GAMMA[1]]),
                 x_scale=[start[0], 1.0, 1.0],
                 ftol=1e-14,
                 xtol=1e-14,
@@ -86,7 +90,10 @@ def fraction_limit(
     except (OptimizeWarning, RuntimeError) as problem:
         raise _no_fit(fraction, str(problem)) from problem
     spread = np.sqrt(np.diag(covariance))
-    if not np.isfinite(spread).all() or best[2] <= 2e-3 or best[2] >= 19.9:
+    missing = float(np.exp(-best[2] * (np.log(size.min()) - best[1])))
+    if missing < _NOTHING_MISSING:
+        raise _no_fit(fraction, "the smallest size is at the limit already")
+    if not np.isfinite(spread).all() or not _GAMMA[0] * 1.01 < best[2] < _GAMMA[1] * 0.99:
         raise _no_fit(fraction, f"γ = {best[2]:.3g} is at the edge of what is sensible")
     p0 = float(np.exp(best[1]))
     return FractionLimit(

@@ -107,6 +107,17 @@ def test_hidden__flattens_the_channels_of_images(tmp_path):
     assert inpca.open_ensemble(tmp_path / "e").run("a").activations(0).shape == (N, 6)
 
 
+def test_hidden__takes_the_manifolds_of_the_samples_kept(tmp_path):
+    model, kept = network(), np.arange(0, N, 3)
+    with recorder(tmp_path / "e", keep={"train": kept}) as rec:
+        rec.step(model, step=0, epoch=0)
+    radius, _ = naive.class_manifolds(hidden(model, data(), 1)[kept], data().tensors[1][kept])
+    found = inpca.open_ensemble(tmp_path / "e").run("a").observables()
+    assert found["radius_plus"][0] == pytest.approx(radius[1], abs=1e-7)
+    with pytest.raises(InputError, match=r"np.flatnonzero\(mask\)"):
+        recorder(tmp_path / "f", keep={"train": np.ones(N, bool)})
+
+
 def test_hidden__goes_on_with_a_run_that_was_cut_off(tmp_path):
     for options in ({}, {"resume": True}):
         with recorder(tmp_path / "e", data(3), **options) as rec:
