@@ -139,6 +139,13 @@ def explained_by_samples(
     -----
     Streams: memory as for `pairwise_distances` and `InPCA`. Each draw costs its distances, an
     embedding, and two passes over D.
+
+    Examples
+    --------
+    >>> p = np.random.default_rng(0).dirichlet([1, 1, 1], size=(8, 50))
+    >>> table = explained_by_samples(p, pairwise_distances(p), [10, 50], n_components=1)
+    >>> table[["n_samples", "repeat", "d"]].to_numpy().tolist()
+    [[10, 0, 1], [50, 0, 1]]
     """
     source = source_of(X, kind, sample_set, "X")
     m, all_samples, _ = source.shape

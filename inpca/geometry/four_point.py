@@ -93,6 +93,14 @@ def four_point(
     Reference models in an ensemble's view are projected, but take no part in the averages.
     Streams: at most four passes over the predictions, four models in memory. Compare with
     `inpca.explained_pairwise_distances` of ``coordinates`` and ``embedding.signature_``.
+
+    Examples
+    --------
+    >>> import inpca
+    >>> geodesic = inpca.geodesic([[0.5, 0.5]], [[1.0, 0.0]], np.linspace(0, 1, 21))
+    >>> found = four_point(geodesic, [0], n_components=2)
+    >>> found.coordinates.shape, found.embedding.models_.index.tolist()
+    ((21, 2), ['@ignorance', '@truth', '@progress-0.3', '@progress-0.7'])
     """
     source = source_of(X, kind, sample_set, "X")
     _check(at, sigma)
