@@ -42,6 +42,8 @@ _CGROUP_FILES = (  # version 2, version 1
 def namespace(of: Any) -> Any:
     """The module whose functions take `of`: an array, or ``"numpy"`` or ``"cupy"`` by name.
 
+    An array of any other library that keeps to the array API standard says its own.
+
     Raises
     ------
     InputError
@@ -56,9 +58,64 @@ def namespace(of: Any) -> Any:
                 "cupy is not installed; pip install 'inpca[gpu-cuda12]' or 'inpca[gpu-cuda13]'."
             )
         return import_module("cupy")
+    if is_elsewhere(of):
+        return of.__array_namespace__()
     if name == "numpy" or not isinstance(of, str):
         return import_module("numpy")
     raise InputError(f"`namespace` must be 'numpy' or 'cupy', not {name!r}.")
+
+
+def is_elsewhere(values: Any) -> bool:
+    """Whether `values` is an array of another library than NumPy, such as one on a GPU."""
+    module = type(values).__module__.partition(".")[0]
+    return module == "cupy" or (module != "numpy" and hasattr(values, "__array_namespace__"))
+
+
+def to_host(values: Any) -> Any:
+    """`values` as a NumPy array, copied from where it is; one of NumPy as it is."""
+    if not is_elsewhere(values):
+        return values
+    if hasattr(values, "get"):
+        return values.get()
+    numpy = import_module("numpy")
+    return numpy.array(numpy.from_dlpack(values))
+
+
+def to_like(values: Any, like: Any) -> Any:
+    """The NumPy array `values` copied to where `like` is; as it is where `like` is None or NumPy's.
+
+    Raises
+    ------
+    MemoryError
+        Of `like`'s library, if it does not fit there.
+    """
+    if not is_elsewhere(like):
+        return values
+    return namespace(like).asarray(values, **_place(like))
+
+
+def zeros_at(like: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros of `shape`, float64, where `like` is; NumPy's where `like` is None."""
+    if not is_elsewhere(like):
+        return import_module("numpy").zeros(shape)
+    xp = namespace(like)
+    return xp.zeros(shape, dtype=xp.float64, **_place(like))
+
+
+def as_float64(values: Any) -> Any:
+    """A copy of the array `values` as float64, where it is."""
+    if hasattr(values, "astype"):  # an array of the standard has none
+        return values.astype("float64")
+    xp = namespace(values)
+    return xp.astype(values, xp.float64, copy=True)
+
+
+def _place(like: Any) -> dict[str, Any]:
+    """What the functions that make arrays need to make them where `like` is.
+
+    cupy takes the current device, which is the caller's to choose.
+    """
+    return {} if namespace(like).__name__ == "cupy" else {"device": like.device}
 
 
 @dataclass(frozen=True)

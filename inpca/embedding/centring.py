@@ -10,6 +10,14 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from inpca.backend import (
+    as_float64,
+    is_elsewhere,
+    namespace,
+    to_host,
+    to_like,
+    zeros_at,
+)
 from inpca.embedding.tiles import (
     TOLERANCE,
     ArrayTiles,
@@ -20,6 +28,7 @@ from inpca.embedding.tiles import (
     check_finite,
     check_tile,
     map_tiles,
+    place_of,
     tiles_in_memory,
 )
 from inpca.executor import get_executor
@@ -35,6 +44,7 @@ _NORM_ACCURACY = 1e-12
 # Rows of a tile that are converted to float64 and multiplied at a time: they stay in the cache.
 # 25 % faster at 64 vectors than whole tiles, 5 % at 128. A constant: it decides the order of sums.
 STRIP = 256
+DEVICE_STRIP = 2048  # on a device: float64 copies of 128 MiB at most
 # Products of tiles that may wait, by the executor's habit of handing out 4 tasks ahead.
 _RESULTS_PER_WORKER = 5
 
@@ -73,6 +83,8 @@ class CentredOperator:
         self._executor = executor
         self._report = report or _silent
         self._known: _Sums | None = None
+        self._like = place_of(self._tiles)
+        self._xp = np if self._like is None else namespace(self._like)
         self.grid = self._tiles.grid
 
     @property
@@ -106,11 +118,12 @@ class CentredOperator:
         return math.sqrt(square) / 2
 
     def apply(self, vectors: Float64) -> Float64:
-        """W V for V of shape (m, b), float64; one pass over D."""
+        """W V for V of shape (m, b), float64; one pass over D. Both lie where D does."""
+        mean = self._xp.mean
         # L D L does not see what the row means are: only the sums of V and of D V are needed.
-        product = self._pass(vectors - vectors.mean(axis=0))
-        product -= product.mean(axis=0)
-        return np.asarray(-0.5 * product)
+        product = self._pass(vectors - mean(vectors, axis=0))
+        product -= mean(product, axis=0)
+        return -0.5 * product
 
     def working_bytes(self, block: int) -> int:
         """Memory of a pass with `block` vectors, beside the vectors themselves."""
@@ -118,6 +131,8 @@ class CentredOperator:
         side = min(self.n_models, self.grid.tile_size)
         # Per worker a strip, and the products of the tiles that are done and wait to be added.
         working = n_workers * side * (STRIP + 2 * _RESULTS_PER_WORKER * block) * 8
+        if self._like is not None:
+            return 0
         if isinstance(self._tiles, ArrayTiles):  # views of what the caller holds
             return working
         return working + tiles_in_memory(n_workers) * side * side * 4
@@ -128,7 +143,7 @@ class CentredOperator:
         sums = self._sums
         for tile, values in self._run(partial(self._centred_tile, sums)):
             rows, columns = self._bands(tile)
-            centred[rows, columns] = -0.5 * values
+            centred[rows, columns] = -0.5 * to_host(values)
             centred[columns, rows] = centred[rows, columns].T
         return centred
 
@@ -136,26 +151,26 @@ class CentredOperator:
     def _sums(self) -> "_Sums":
         """What the first pass sums; if there was none yet, a pass for it alone."""
         if self._known is None:
-            self._pass(np.empty((self.n_models, 0)))
+            self._pass(zeros_at(self._like, (self.n_models, 0)))
         assert self._known is not None
         return self._known
 
     def _pass(self, vectors: Float64) -> Float64:
         """D V, and in the first pass the sums over D."""
         measure = None if self._known else _Measurement.start(self._tiles)
-        product = np.zeros_like(vectors)
+        product: Float64 = self._xp.zeros_like(vectors)
 
         def work(tile: Tile, values: Floats) -> _Part:
             rows, columns = self._bands(tile)
             if measure is not None:
                 check_finite(values, self.grid, tile)
-            return _use(values, vectors[rows], vectors[columns], tile, measure)
+            return _use(values, vectors[rows, :], vectors[columns, :], tile, measure)
 
         for tile, part in self._run(work):
             rows, columns = self._bands(tile)
-            product[rows] += part.right
+            product[rows, :] += part.right
             if tile[0] != tile[1]:
-                product[columns] += part.left
+                product[columns, :] += part.left
             if measure is not None:
                 measure.add(part, rows, columns)
         if measure is not None:
@@ -168,19 +183,20 @@ class CentredOperator:
         tolerance = TOLERANCE[4] * measure.largest
         for tile, wrong_by in measure.wrong_by.items():
             if wrong_by > tolerance:
-                check_tile(self._tiles.read_tile(tile), self.grid, tile, tolerance)
+                check_tile(to_host(self._tiles.read_tile(tile)), self.grid, tile, tolerance)
 
     def _centred_tile(self, sums: "_Sums", tile: Tile, stored: Floats) -> Float64:
         """(L D L) on `tile`: D_uv − r_u − r_v + r̄, with D and r taken relative to the shift c."""
         rows, columns = self._bands(tile)
-        values = np.asarray(stored, dtype=np.float64) - sums.shift
-        values -= sums.shifted_means[rows, None]
-        values -= sums.shifted_means[columns] - sums.shifted_grand_mean
+        values: Float64 = as_float64(stored)
+        values -= sums.shift
+        values -= to_like(sums.shifted_means[rows, None], self._like)
+        values -= to_like(sums.shifted_means[columns] - sums.shifted_grand_mean, self._like)
         return values
 
     def _centred_square(self, tile: Tile, stored: Floats) -> float:
         values = self._centred_tile(self._sums, tile, stored)
-        return float(np.vdot(values, values)) * (1 if tile[0] == tile[1] else 2)
+        return _square(values) * (1 if tile[0] == tile[1] else 2)
 
     def _run(
         self, function: Callable[[Tile, Floats], Result]
@@ -216,28 +232,37 @@ def _use(
     values: Floats, v_rows: Float64, v_columns: Float64, tile: Tile, measure: "_Measurement | None"
 ) -> _Part:
     """T V_j and Tᵀ V_i, strip by strip, and on request the sums over T − c."""
+    xp = namespace(values)
     (n_rows, n_columns), b = values.shape, v_rows.shape[1]
     on_diagonal = tile[0] == tile[1]
-    part = _Part(
-        tile, np.empty((n_rows, b)), np.zeros((n_columns, b)), np.zeros(n_rows), np.zeros(n_columns)
-    )
-    for start in range(0, n_rows, STRIP):
-        rows = slice(start, start + STRIP)
-        strip = values[rows].astype(np.float64)
+    shapes: tuple[tuple[int, ...], ...] = ((n_rows, b), (n_columns, b), (n_rows,), (n_columns,))
+    part = _Part(tile, *(zeros_at(values, shape) for shape in shapes))
+    height = DEVICE_STRIP if is_elsewhere(values) else STRIP
+    for start in range(0, n_rows, height):
+        rows = slice(start, min(start + height, n_rows))
+        strip = as_float64(values[rows, :])
         if b:
-            np.matmul(strip, v_columns, out=part.right[rows])
+            part.right[rows, :] = strip @ v_columns
             if not on_diagonal:
-                part.left += strip.T @ v_rows[rows]
+                part.left += strip.T @ v_rows[rows, :]
         if measure is not None:
-            part.largest = max(part.largest, float(np.abs(strip).max()))
-            part.wrong_by = max(part.wrong_by, -float(strip.min()))
+            part.largest = max(part.largest, float(xp.max(xp.abs(strip))))
+            part.wrong_by = max(part.wrong_by, -float(xp.min(strip)))
             strip -= measure.shift
-            part.row_sums[rows] = strip.sum(axis=1)
-            part.column_sums += strip.sum(axis=0)
-            part.square += float(np.vdot(strip, strip))
+            part.row_sums[rows] = xp.sum(strip, axis=1)
+            part.column_sums += xp.sum(strip, axis=0)
+            part.square += _square(strip)
     if on_diagonal and measure is not None:
-        part.wrong_by = max(part.wrong_by, float(np.abs(np.diagonal(values)).max()))
+        diagonal = xp.linalg.diagonal if is_elsewhere(values) else np.diagonal
+        part.wrong_by = max(part.wrong_by, float(xp.max(xp.abs(diagonal(values)))))
     return part
+
+
+def _square(values: Float64) -> float:
+    """Σ x², where `values` is."""
+    if is_elsewhere(values):
+        return float(namespace(values).sum(values * values))
+    return float(np.vdot(values, values))
 
 
 @dataclass
@@ -252,9 +277,10 @@ class _Measurement:
 
     @classmethod
     def start(cls, tiles: DistanceTiles) -> "_Measurement":
-        first = np.asarray(tiles.read_tile((0, 0)), dtype=np.float64)
+        first = np.asarray(to_host(tiles.read_tile((0, 0))), dtype=np.float64)
         check_finite(first, tiles.grid, (0, 0))
-        return cls(_mean_off_diagonal(first), np.zeros(tiles.grid.n_models))
+        sums = zeros_at(place_of(tiles), (tiles.grid.n_models,))
+        return cls(_mean_off_diagonal(first), sums)
 
     def add(self, part: _Part, rows: slice, columns: slice) -> None:
         on_diagonal = part.tile[0] == part.tile[1]
@@ -266,7 +292,8 @@ class _Measurement:
         self.largest = max(self.largest, part.largest)
 
     def sums(self) -> "_Sums":
-        return _Sums(self.shift, self.row_sums / len(self.row_sums), math.fsum(self.squares))
+        sums = to_host(self.row_sums)
+        return _Sums(self.shift, sums / len(sums), math.fsum(self.squares))
 
 
 @dataclass(frozen=True)

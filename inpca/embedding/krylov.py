@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.backend import as_float64, is_elsewhere, namespace, to_host, to_like, zeros_at
 from inpca.embedding.pairs import Float64, order_by_magnitude
 from inpca.errors import InputError
 
@@ -94,6 +96,9 @@ class KrylovSpace:
 
     `blocks` are Q_0 … Q_{j+1} (the last is empty when the space is everything), `columns` the
     block columns Qᵀ W Q_j of T from the diagonal up, `coupling` is R.
+
+    The blocks lie where the operator's vectors do, on a GPU perhaps; all that has the size of the
+    space and not of the vectors is NumPy's.
     """
 
     n: int
@@ -104,12 +109,18 @@ class KrylovSpace:
     _norm: float = 0.0
 
     @classmethod
-    def start(cls, n: int, block: int, seed: int, near: Float64 | None = None) -> "KrylovSpace":
-        """Random vectors, after as many of `near` as the block takes, if there are any."""
+    def start(
+        cls, n: int, block: int, seed: int, near: Float64 | None = None, like: Any = None
+    ) -> "KrylovSpace":
+        """Random vectors, after as many of `near` as the block takes, if there are any.
+
+        They lie where `like` does; None: they are NumPy's.
+        """
         first = np.random.default_rng([seed, 0]).standard_normal((n, block))
         if near is not None:
             first[:, : near.shape[1]] = near[:, :block]
-        return cls(n, seed, [np.linalg.qr(first)[0]])
+        first = to_like(first, like)
+        return cls(n, seed, [namespace(first).linalg.qr(first)[0]])
 
     @property
     def n_passes(self) -> int:
@@ -132,14 +143,15 @@ class KrylovSpace:
 
     def expand(self, apply: Apply) -> tuple[Float64, Float64, Float64]:
         """One pass: the next block column of T, the next block of Q, and R."""
-        rest = np.array(apply(self.blocks[-1]), dtype=np.float64)
-        if not np.isfinite(rest).all():
+        rest = as_float64(apply(self.blocks[-1]))
+        xp = namespace(rest)
+        if not bool(xp.all(xp.isfinite(rest))):
             raise InputError("The operator gave NaN or infinite values; check D for them.")
         column = self._project_out(rest)
         # Twice is enough (Parlett): the second pass removes what rounding left of the first.
         column += self._project_out(rest)
         following = self._next_block(rest, max(self._norm, float(np.linalg.norm(column, 2))))
-        return column, following, following.T @ rest
+        return column, following, to_host(following.T @ rest)
 
     def add(self, column: Float64, following: Float64, coupling: Float64) -> None:
         """Take in the result of a pass."""
@@ -152,26 +164,30 @@ class KrylovSpace:
         """Subtract from `vectors`, in place, their part in the space; return its coefficients."""
         parts = []
         for block in self.blocks:
-            parts.append(block.T @ vectors)
-            vectors -= block @ parts[-1]
+            part = block.T @ vectors
+            vectors -= block @ part
+            parts.append(to_host(part))
         return np.concatenate(parts)
 
     def _next_block(self, rest: Float64, norm: float) -> Float64:
         """Orthonormal columns: the range of `rest`, filled up with random directions."""
         width = min(self.blocks[0].shape[1], self.n - sum(q.shape[1] for q in self.blocks))
         # The range by a small SVD: that of `rest` itself takes 3 times as long.
-        basis, factor = np.linalg.qr(rest)
-        left, sizes, _ = np.linalg.svd(factor)
-        kept = (basis @ left[:, sizes > _ROUNDING * norm])[:, :width]
+        xp = namespace(rest)
+        basis, factor = xp.linalg.qr(rest)
+        left, sizes, _ = np.linalg.svd(to_host(factor))
+        new = left[:, sizes > _ROUNDING * norm]
+        kept = (basis @ to_like(new, rest))[:, : min(width, new.shape[1])]
         random = np.random.default_rng([self.seed, self.n_passes + 1])
         fill = random.standard_normal((self.n, width - kept.shape[1]))
-        block = np.concatenate([kept, fill], axis=1)
+        concatenate = xp.concat if is_elsewhere(rest) else np.concatenate
+        block = concatenate([kept, to_like(fill, rest)], axis=1)
         # Small directions of `rest` were scaled up, and their rounding with them; random ones
         # were never orthogonal.
         for _ in range(2):
             self._project_out(block)
-            block = np.linalg.qr(block)[0]
-        return np.ascontiguousarray(block)
+            block = xp.linalg.qr(block)[0]
+        return block if is_elsewhere(block) else np.ascontiguousarray(block)
 
     def projected(self) -> Float64:
         """T = Qᵀ W Q, symmetric, (dimension, dimension)."""
@@ -194,14 +210,14 @@ class KrylovSpace:
         return RitzPairs(values, weights, residuals, rule.allowed(values), rule.k)
 
     def combine(self, weights: Float64) -> Float64:
-        """Q Y, the Ritz vectors, (n, k)."""
-        vectors = np.zeros((self.n, weights.shape[1]))
+        """Q Y, the Ritz vectors, (n, k), NumPy's."""
+        vectors = zeros_at(self.blocks[0], (self.n, weights.shape[1]))
         start = 0
         for block in self.blocks[: self.n_passes]:
             stop = start + block.shape[1]
-            vectors += block @ weights[start:stop]
+            vectors += block @ to_like(weights[start:stop], block)
             start = stop
-        return vectors
+        return cast(Float64, to_host(vectors))
 
     def missed_bound(self, frobenius_norm: float) -> float:
         """τ + ‖R‖ with τ² = ‖W‖_F² − ‖T‖_F² − 2‖R‖_F², the part of W outside the space.

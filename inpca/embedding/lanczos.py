@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from inpca.backend import to_host, to_like
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.krylov import Apply, ConvergenceRule, KrylovSpace, PassState, RitzPairs
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs
@@ -123,6 +124,7 @@ def block_lanczos(
     report: PassReport | None = None,
     checkpoint: str | Path | None = None,
     fingerprint: str = "",
+    like: Any = None,
 ) -> LanczosResult:
     """The k eigenpairs of largest |λ| of a symmetric operator.
 
@@ -143,6 +145,8 @@ def block_lanczos(
     checkpoint : folder that receives each pass; a solve that is killed and called again with the
         same folder goes on after its last pass, to the same bytes
     fingerprint : what the operator is, kept in the checkpoint; another one is refused
+    like : an array that lies where `apply` takes its vectors and gives W V, on a GPU perhaps: the
+        Krylov space then lies there too. None: NumPy's. The result is NumPy's in any case
 
     Notes
     -----
@@ -158,9 +162,9 @@ def block_lanczos(
     # BLAS on one thread: a pass over the matrix costs far more than the algebra between passes,
     # and the bytes then do not depend on the number of cores.
     with threadpool_limits(1, user_api="blas"):
-        space = KrylovSpace.start(n, block, random_state, start)
-        for step in saved.steps():
-            space.add(*step)
+        space = KrylovSpace.start(n, block, random_state, start, like)
+        for column, following, coupling in saved.steps():
+            space.add(column, to_like(following, like), coupling)
         while True:
             if space.n_passes:
                 ritz = space.ritz(rule)
@@ -172,8 +176,9 @@ def block_lanczos(
                 settled = ritz.done and not unexplored
                 if settled or space.is_everything or space.n_passes >= max_passes:
                     break
-            space.add(*(step := space.expand(apply)))
-            saved.write(space.n_passes, step)
+            column, following, coupling = space.expand(apply)
+            space.add(column, following, coupling)
+            saved.write(space.n_passes, (column, to_host(following), coupling))
         return _result(
             space, ritz, tol, frobenius_norm() if callable(frobenius_norm) else frobenius_norm
         )

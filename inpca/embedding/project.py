@@ -1,7 +1,10 @@
 """New models in an embedding that exists: Gower centring and the projection, arrays to arrays."""
 
+from typing import cast
+
 import numpy as np
 
+from inpca.backend import as_float64, is_elsewhere, namespace, to_like
 from inpca.embedding.pairs import Float64
 from inpca.errors import InputError
 from inpca.predictions import Floats
@@ -23,14 +26,15 @@ def gower_centre(distances: Floats, row_means: Float64, grand_mean: float) -> Fl
     -------
     (n_new, m) float64
     """
-    distances = np.asarray(distances, dtype=np.float64)
+    distances = as_float64(distances) if is_elsewhere(distances) else np.asarray(distances, float)
     if distances.ndim != 2 or distances.shape[1] != len(row_means):
         raise InputError(
             f"`distances` must have shape (new models, {len(row_means)} training models), not "
             f"{distances.shape}."
         )
-    means = distances.mean(axis=1, keepdims=True)
-    return np.asarray(-0.5 * ((distances - means) - (row_means - grand_mean)))
+    means = namespace(distances).mean(distances, axis=1, keepdims=True)
+    centred = (distances - means) - to_like(row_means - grand_mean, distances)
+    return cast(Float64, -0.5 * centred)
 
 
 def coordinates(eigenvalues: Float64, eigenvectors: Float64) -> Float64:
@@ -53,10 +57,10 @@ def project(
 
     Returns
     -------
-    (n_new, k) float64
+    (n_new, k) float64, where `distances` is: on a GPU perhaps; all else is NumPy's
     """
     centred = gower_centre(distances, row_means, grand_mean)
     scale = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues))
     known = scale != 0
     scaled = np.divide(eigenvectors, scale, out=np.zeros_like(eigenvectors), where=known)
-    return np.asarray(centred @ scaled)
+    return cast(Float64, centred @ to_like(scaled, distances))

@@ -5,11 +5,12 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from threading import Lock
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.backend import is_elsewhere, namespace, to_host
 from inpca.errors import InputError
 from inpca.executor import Executor, get_executor
 from inpca.predictions import Floats, as_floats
@@ -22,6 +23,8 @@ ExecutorArgument = str | int | Executor | None
 # Side of the tiles that a matrix in memory is cut into; a constant, so that nothing about the
 # machine changes the order of a sum.
 ARRAY_TILE_SIZE = 1024
+# The same on a GPU, where a few large products beat many small ones.
+DEVICE_TILE_SIZE = 8192
 # How far an entry of a given D may be from its mirror image, or from zero on the diagonal,
 # relative to the largest entry: sums rounded in another order, not another matrix.
 TOLERANCE = {4: 1e-5, 8: 1e-8}
@@ -44,24 +47,31 @@ class DistanceTiles(Protocol):
 
 
 class ArrayTiles:
-    """The upper triangle of a matrix in memory as tiles; nothing is copied."""
+    """The upper triangle of a matrix in memory, or on a device, as tiles; nothing is copied."""
 
-    def __init__(self, distances: Floats, tile_size: int = ARRAY_TILE_SIZE) -> None:
+    def __init__(self, distances: Any, tile_size: int = ARRAY_TILE_SIZE) -> None:
         self._distances = distances
-        self.grid = TileGrid(len(distances), tile_size)
+        self.grid = TileGrid(int(distances.shape[0]), tile_size)
+        self.like = distances if is_elsewhere(distances) else None
 
     def read_tile(self, tile: Tile) -> Floats:
-        return self._distances[self.grid.band(tile[0]), self.grid.band(tile[1])]
+        values: Floats = self._distances[self.grid.band(tile[0]), self.grid.band(tile[1])]
+        return values
+
+
+def place_of(tiles: DistanceTiles) -> Any:
+    """An array that lies where the tiles do; None where they are NumPy's."""
+    return getattr(tiles, "like", None)
 
 
 def as_tiles(distances: Floats | DistanceTiles) -> DistanceTiles:
     """`distances` itself if it is tiled, otherwise a matrix in memory seen as tiles."""
     if hasattr(distances, "read_tile"):
         return cast(DistanceTiles, distances)
-    array = as_floats(distances, "D")
-    if array.ndim != 2 or array.shape[0] != array.shape[1] or not len(array):
+    array: Any = distances if is_elsewhere(distances) else as_floats(distances, "D")
+    if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.shape[0]:
         raise InputError(f"`D` must be a square matrix, not an array of shape {array.shape}.")
-    return ArrayTiles(array)
+    return ArrayTiles(array, DEVICE_TILE_SIZE if is_elsewhere(array) else ARRAY_TILE_SIZE)
 
 
 def map_tiles(
@@ -73,8 +83,12 @@ def map_tiles(
 
     Tiles are read ahead of the workers by threads of their own, each tile once. The order of the
     results is what makes sums over tiles independent of the number of workers; a result that is
-    early waits.
+    early waits. Tiles on a device are taken in turn: it orders the work by itself.
     """
+    if place_of(tiles) is not None:
+        for tile in tiles.grid.tiles():
+            yield tile, function(tile, tiles.read_tile(tile))
+        return
     order = list(tiles.grid.tiles())
     pool = get_executor(executor)
     early: dict[int, Result] = {}
@@ -185,7 +199,12 @@ def _refuse_not_finite(distances: Floats) -> None:
 
 
 def check_finite(values: Floats, grid: TileGrid, tile: Tile) -> None:
-    """Refuse a tile with NaN or infinite entries."""
+    """Refuse a tile with NaN or infinite entries; one on a device is looked at there."""
+    if is_elsewhere(values):
+        xp = namespace(values)
+        if bool(xp.all(xp.isfinite(values))):
+            return
+        values = to_host(values)
     _refuse(~np.isfinite(values), values, grid, tile, _NOT_FINITE)
 
 

@@ -1,0 +1,157 @@
+"""The solver and the projection on arrays of another library, as on a GPU.
+
+array-api-strict has what the standard promises and no more. On its `device1` an array refuses to
+become NumPy's unasked: what passes here slips to the host nowhere but where `to_host` says so.
+"""
+
+import numpy as np
+import pytest
+
+from inpca import InputError, backend
+from inpca.backend import is_elsewhere, namespace, to_host, to_like
+from inpca.embedding.centring import CentredOperator
+from inpca.embedding.lanczos import block_lanczos
+from inpca.embedding.project import project
+from inpca.embedding.tiles import ArrayTiles
+
+xp = pytest.importorskip("array_api_strict")
+ELSEWHERE = xp.Device("device1")
+
+
+def there(values):
+    return xp.asarray(np.asarray(values), device=ELSEWHERE)
+
+
+def distances(m=300, dimensions=12, seed=0):
+    """Of points in Minkowski space, a third of whose axes are time-like, all at least 0."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(m, dimensions)) * 0.8 ** np.arange(dimensions)
+    sign = np.where(np.arange(dimensions) % 3 == 2, -1.0, 1.0)
+    gram = (x * sign) @ x.T
+    own = np.diag(gram)
+    values = np.abs(own[:, None] + own - 2 * gram)
+    np.fill_diagonal(values, 0)
+    return (values + values.T) / 2
+
+
+@pytest.fixture(params=["one tile", "many tiles"])
+def tiles(request, monkeypatch):
+    """How a matrix on a device is cut."""
+    if request.param == "many tiles":
+        monkeypatch.setattr("inpca.embedding.tiles.DEVICE_TILE_SIZE", 96)
+        monkeypatch.setattr("inpca.embedding.centring.DEVICE_STRIP", 40)
+
+
+def test_device1__does_not_become_numpys_unasked():
+    with pytest.raises(RuntimeError, match="Can't convert"):
+        np.asarray(there([1.0]))
+
+
+def test_transfer__goes_there_and_back():
+    values = np.arange(6.0).reshape(2, 3)
+    copy = to_like(values, there([0.0]))
+    assert copy.device == ELSEWHERE
+    assert namespace(copy) is xp
+    np.testing.assert_array_equal(to_host(copy), values)
+    assert to_host(values) is to_like(values, None) is to_like(values, np.ones(1)) is values
+    assert not is_elsewhere(values)
+
+
+def test_operator__on_a_device_is_the_operator(tiles):
+    D = distances()
+    vectors = np.random.default_rng(1).normal(size=(len(D), 7))
+    device, host = CentredOperator(there(D)), CentredOperator(D)
+    image = device.apply(there(vectors))
+    assert image.device == ELSEWHERE
+    np.testing.assert_allclose(to_host(image), host.apply(vectors), atol=1e-10)
+    np.testing.assert_allclose(device.row_means, host.row_means, rtol=1e-13)
+    assert device.frobenius_norm == pytest.approx(host.frobenius_norm, rel=1e-12)
+    np.testing.assert_allclose(device.dense(), host.dense(), atol=1e-12)
+
+
+def test_norm__is_summed_again_on_the_device_where_it_cancels(tiles):
+    """A constant far above the differences: the sums of the first pass lose them."""
+    D = distances(60) * 1e-7 + 1
+    np.fill_diagonal(D, 0)
+    device, host = CentredOperator(there(D)), CentredOperator(D)
+    assert device.frobenius_norm == pytest.approx(host.frobenius_norm, rel=1e-10)
+
+
+def test_operator__of_float32_is_summed_in_float64(tiles):
+    D = distances().astype(np.float32)
+    vectors = np.random.default_rng(1).normal(size=(len(D), 3))
+    image = to_host(CentredOperator(there(D)).apply(there(vectors)))
+    assert image.dtype == np.float64
+    np.testing.assert_allclose(image, CentredOperator(D).apply(vectors), atol=1e-9)
+
+
+@pytest.mark.parametrize(("entry", "value"), [((3, 5), np.nan), ((2, 7), -1.0), ((4, 4), 1.0)])
+def test_operator__names_a_bad_entry_of_a_device(entry, value):
+    D = distances(40)
+    D[entry] = D[entry[::-1]] = value
+    with pytest.raises(InputError, match=rf"D\[{entry[0]}, {entry[1]}\]"):
+        _ = CentredOperator(there(D)).row_means
+
+
+def test_lanczos__on_a_device_gives_the_pairs_and_certificate(tiles):
+    D = distances()
+    device, host = CentredOperator(there(D)), CentredOperator(D)
+    options = {"n": len(D), "k": 6, "block_size": 8}
+    got = block_lanczos(
+        device.apply, like=there(D), frobenius_norm=lambda: device.frobenius_norm, **options
+    )
+    expected = block_lanczos(host.apply, frobenius_norm=lambda: host.frobenius_norm, **options)
+    assert isinstance(got.eigenvectors, np.ndarray)
+    assert got.converged.all()
+    np.testing.assert_allclose(got.eigenvalues, expected.eigenvalues, rtol=1e-9)
+    np.testing.assert_allclose(got.eigenvectors, expected.eigenvectors, atol=1e-6)
+    assert got.missed_bound == pytest.approx(expected.missed_bound, rel=1e-3)
+
+
+def test_lanczos__on_a_device_fills_up_a_space_of_low_rank():
+    D = distances(60, dimensions=2)
+    operator = CentredOperator(there(D))
+    result = block_lanczos(operator.apply, 60, 60, block_size=16, like=there(D))
+    assert result.exhausted
+    np.testing.assert_allclose(result.eigenvalues[2:], 0, atol=1e-8)
+
+
+def test_lanczos__on_a_device_goes_on_from_its_checkpoint(tmp_path):
+    D = distances()
+    operator = CentredOperator(there(D))
+    options = {"n": len(D), "k": 6, "block_size": 8, "like": there(D)}
+    whole = block_lanczos(operator.apply, **options)
+    passes = 0
+
+    def interrupted(vectors):
+        nonlocal passes
+        passes += 1
+        if passes == 3:
+            raise KeyboardInterrupt
+        return operator.apply(vectors)
+
+    with pytest.raises(KeyboardInterrupt):
+        block_lanczos(interrupted, checkpoint=tmp_path / "passes", **options)
+    resumed = block_lanczos(operator.apply, checkpoint=tmp_path / "passes", **options)
+    np.testing.assert_array_equal(resumed.eigenvectors, whole.eigenvectors)
+
+
+def test_projection__on_a_device_gives_a_model_its_own_coordinates():
+    D = distances(80)
+    operator = CentredOperator(D)
+    values, vectors = np.linalg.eigh(operator.dense())
+    order = np.argsort(-np.abs(values))[:5]
+    values, vectors = values[order], vectors[:, order]
+    got = project(there(D[:9]), operator.row_means, operator.grand_mean, values, vectors)
+    assert got.device == ELSEWHERE
+    expected = vectors * np.sqrt(np.abs(values))
+    np.testing.assert_allclose(to_host(got), expected[:9], atol=1e-9)
+
+
+def test_tiles__of_a_device_are_views_there():
+    tile = ArrayTiles(there(distances(10)), 4).read_tile((0, 2))
+    assert (tile.shape, tile.device) == ((4, 2), ELSEWHERE)
+
+
+def test_namespace__of_a_list_is_numpy():
+    assert backend.namespace([1]) is np
