@@ -18,7 +18,7 @@ from inpca.errors import ResourceError
 from inpca.tiling import Tile
 from inpca.units import format_bytes
 
-# Divergences that have kernels for a GPU.
+# Divergences that have fused kernels for a GPU; `block_array` computes the others.
 METRICS = (BHATTACHARYYA.name,)
 _CALIBRATION_TILE, _CALIBRATION_TILES = 1024, 4
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from inpca.distance.block_cupy import METRICS
 from inpca.distance.divergences import Divergence
 from inpca.distance.gpu_device import check_compiler, find_gpu
 from inpca.distance.gpu_layout import Gpu
@@ -81,11 +80,6 @@ def choose_backend(
 def _refuse_what_no_gpu_computes(
     divergence: Divergence, dtype: "np.dtype[Any]", on_cluster: bool
 ) -> None:
-    if divergence.name not in METRICS:
-        raise InputError(
-            f"`metric` must be one of {', '.join(METRICS)} with backend='cupy', not "
-            f"{divergence.name!r}; choose backend='numba'."
-        )
     if dtype != np.float32:
         raise InputError(
             f"`X` must be float32 with backend='cupy', which computes in float32, not {dtype}; "

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.distance.block_cupy import CupyBlock
+from inpca.distance.block_array import gpu_block
 from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
@@ -23,7 +23,7 @@ from inpca.units import format_seconds
 
 BACKENDS: dict[str, Callable[[Plan, Block, Divergence, set[int]], BlockKernel]] = {
     "numba": NumbaBlock,
-    "cupy": CupyBlock,
+    "cupy": gpu_block,
 }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inpca.distance import gpu_layout
+from inpca.distance import block_array, gpu_layout
 from inpca.distance.gpu_layout import RESERVE_BYTES, TILE, Gpu, Kind, Layout, tensor_shape
 from inpca.distance.kernels_numba import group_samples, packed_shape
 from inpca.distance.plan import Bands, Block, DevicePlan
@@ -18,6 +18,8 @@ _COPIES_PER_TILE = 3
 _FLOPS_PER_CORE = 3e10
 # Multiplications and additions of a multiprocessor in a second, at 1.2 GHz: what one does at least.
 _FLOPS_PER_MULTIPROCESSOR = 2 * 128 * 1.2e9
+# Without fused kernels: 1 TB/s of memory, which each class crosses ten times.
+FLOPS_PLAIN = 5e10
 
 Parts = dict[str, int]
 
@@ -171,6 +173,36 @@ class DeviceFootprint(Footprint):
         parts = [self.device_parts(len(block.tiles), len(block.bands)) for block in blocks]
         most = max(parts, key=lambda part: sum(part.values()), default={})
         return DevicePlan(self.gpu, self.kind, self.padded, self.group, most)
+
+
+@dataclass(frozen=True)
+class PlainFootprint(DeviceFootprint):
+    """A block on a GPU without fused kernels, see `block_array`."""
+
+    @property
+    def group(self) -> int:
+        return block_array.SAMPLES
+
+    @property
+    def padded(self) -> int:
+        return self.tile_size
+
+    @property
+    def kind(self) -> Kind:
+        return "plain"
+
+    @property
+    def least_flops_per_second(self) -> float:
+        return FLOPS_PLAIN
+
+    def device_parts(self, n_tiles: int, n_bands: int) -> Parts:
+        models = n_bands * self.tile_size
+        values = models * min(self.group, self.n_samples) * self.n_classes
+        return {
+            "block of D": 8 * n_tiles * self.tile_size**2 + 8 * models,
+            "predictions": values * (self.itemsize * (2 + self.n_features) + 8),
+            "working memory": block_array.WORKING_BYTES + RESERVE_BYTES,
+        }
 
 
 def _named(parts: Mapping[str, int]) -> str:

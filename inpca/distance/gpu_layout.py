@@ -11,7 +11,7 @@ from typing import Literal
 from inpca.errors import ResourceError
 from inpca.units import format_bytes
 
-Kind = Literal["tensor", "ffma", "batched"]
+Kind = Literal["tensor", "ffma", "batched", "plain"]
 KINDS: tuple[Kind, ...] = ("tensor", "ffma", "batched")
 TILE = 128  # pairs per side of what one block makes (TILE of cuda/tile.cuh)
 GROUP = 8  # samples are padded to a multiple of this

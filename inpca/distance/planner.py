@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from inpca.backend import available_memory, free_disk
-from inpca.distance.block_cupy import calibrate_gpu
+from inpca.distance.block_cupy import METRICS, calibrate_gpu
 from inpca.distance.choice import choose_backend
 from inpca.distance.divergences import BHATTACHARYYA, Divergence, get_divergence
-from inpca.distance.footprint import COPIES_PER_PIECE, SMALL_TILE, DeviceFootprint, Footprint
+from inpca.distance.footprint import (
+    COPIES_PER_PIECE,
+    FLOPS_PLAIN,
+    SMALL_TILE,
+    DeviceFootprint,
+    Footprint,
+    PlainFootprint,
+)
 from inpca.distance.gpu_layout import Gpu
 from inpca.distance.kernels_numba import (
     add_log_affinities,
@@ -100,7 +107,11 @@ def plan_distances(
     gpu = choose_backend(backend, device, divergence, np.dtype(dtype)).gpu
     rate = flops_per_second
     if rate is None:
-        rate = calibrate(shape[2], dtype) if gpu is None else calibrate_gpu(shape[2], gpu)
+        rate = FLOPS_PLAIN
+        if gpu is None:
+            rate = calibrate(shape[2], dtype)
+        elif divergence.name in METRICS:
+            rate = calibrate_gpu(shape[2], gpu)
     plan = make_plan(
         shape,
         memory=memory_budget(memory),
@@ -189,7 +200,8 @@ def make_plan(
     kept = chunk_samples, len(divergence.all_features)
     sizes = Footprint(*lengths, *kept)
     if gpu is not None:
-        sizes = DeviceFootprint(*lengths, *kept, gpu)
+        fused = divergence.name in METRICS
+        sizes = (DeviceFootprint if fused else PlainFootprint)(*lengths, *kept, gpu)
     everyone = n_models + (n_columns or 0)
     fixed = {"sums of the diagonal": everyone * 8}
     if not stored:
@@ -197,7 +209,8 @@ def make_plan(
     rate = sizes.least_flops_per_second
     if flops_per_second is not None:
         rate = flops_per_second * (n_workers if gpu is None else 1)
-    rate /= relative_cost(divergence)
+    if gpu is None:
+        rate /= relative_cost(divergence)
     side, slab = _choose(sizes, memory, fixed, rate * block_seconds)
     tiles = bands.tiles() if missing is None else list(missing)
     blocks = _partition(bands, tiles, side)

@@ -137,6 +137,10 @@ PROPERTIES = {
 }
 
 
+# What the plain namespace form of a divergence uses.
+ELEMENTWISE = ["any", "exp", "float64", "int64", "log", "maximum", "sqrt", "sum", "where"]
+
+
 def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
     """A namespace that passes for the module cupy on a machine with `count` such devices."""
 
@@ -176,8 +180,9 @@ def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
         RawModule=Module,
         zeros=zeros,
         empty=lambda shape, dtype: poisoned(shape, dtype),
-        asarray=array,
+        asarray=lambda values, dtype=None: array(np.asarray(values, dtype)),
         ascontiguousarray=array,
         matmul=lambda a, b: array(np.matmul(a, b)),
+        **{name: getattr(np, name) for name in ELEMENTWISE},
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
     )
