@@ -31,9 +31,11 @@ docs: $(VENV)/.docs ## the documentation, in docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-bench: $(VENV)/.test ## the benchmarks, each against something measured in the same run
+bench: $(VENV)/.test $(VENV)/.bench ## the benchmarks, each against something measured in the same run
 	$(BIN)/python benchmarks/bench_distance.py
 	$(BIN)/python benchmarks/bench_eigen.py --models 4000
+	$(BIN)/python benchmarks/bench_geometry.py
+	$(BIN)/python benchmarks/bench_trajectories.py
 
 clean: ## remove what can be made again
 	rm -rf $(VENV) demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache

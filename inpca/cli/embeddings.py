@@ -45,6 +45,7 @@ def embed(
     with --save-as.
     """
     from inpca.embedding.checkpoint import KrylovCheckpoint
+    from inpca.store.claim import alone
     from inpca.summary import describe_embedding
 
     if select and not save_as:
@@ -54,21 +55,22 @@ def embed(
     result = ensemble.embeddings_path(save_as or name)
     former = ensemble.embeddings_path(warm_start) if warm_start else None
     passes = result.with_suffix(".passes")
-    if restart:
-        KrylovCheckpoint.at(passes, {}).clear()
-    embedding = inpca.InPCA(
-        n_components=components,
-        metric="precomputed",
-        solver=solver,
-        tol=tol,
-        checkpoint=passes,
-        memory=memory or None,
-        executor=workers or None,
-        progress=not quiet,
-    ).fit(matrix, models=select or None, init=former, weights=weights or None)
-    if result.exists():
-        typer.echo(f"replacing the embedding {result.name}", err=True)
-    embedding.save(result, overwrite=True)
+    with alone(passes):  # two solves would mix their passes
+        if restart:
+            KrylovCheckpoint.at(passes, {}).clear()
+        embedding = inpca.InPCA(
+            n_components=components,
+            metric="precomputed",
+            solver=solver,
+            tol=tol,
+            checkpoint=passes,
+            memory=memory or None,
+            executor=workers or None,
+            progress=not quiet,
+        ).fit(matrix, models=select or None, init=former, weights=weights or None)
+        if result.exists():
+            typer.echo(f"replacing the embedding {result.name}", err=True)
+        embedding.save(result, overwrite=True)
     print_table(describe_embedding(embedding), as_json)
 
 

@@ -12,7 +12,7 @@ The operating system releases the locks of a dead process, so a file alone means
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -73,6 +73,21 @@ def claimed(path: Path, part: Part = WHOLE) -> Iterator[None]:
                 Path(lock.lock_file).unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the whole store at `path` for writing.
+
+    Raises
+    ------
+    ResourceError
+        If another process writes it.
+    """
+    with ExitStack() as held:
+        with door(path):
+            held.enter_context(claimed(path))
+        yield
 
 
 def others_at_work(path: Path, part: Part = WHOLE) -> list[Part]:

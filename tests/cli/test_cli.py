@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import inpca
+from inpca.store.claim import alone
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -90,6 +91,14 @@ def test_embed__of_a_selection_computes_no_distances_and_keeps_the_references(
     assert set(embedding.models_["run"][2:]) == {"run-1"}
     assert [tile.stat().st_mtime_ns for tile in tiles] == times
     assert len(inpca.load_embedding(ensemble.embeddings_path("train")).models_) == 20
+
+
+def test_embed__twice_at_once_is_refused(embedded: Path) -> None:
+    passes = inpca.open_ensemble(embedded).embeddings_path("train").with_suffix(".passes")
+    with alone(passes):
+        done = run("embed", embedded, "-k", 2, "--quiet", code=5)
+    assert "is being written by another process" in done.stderr
+    run("embed", embedded, "-k", 2, "--quiet")
 
 
 def test_embed__starts_from_a_former_embedding(embedded: Path) -> None:
