@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from inpca.distance.divergences import Divergence
 from inpca.distance.gpu_device import check_compiler, find_gpu
 from inpca.distance.gpu_layout import Gpu
 from inpca.errors import InputError, ResourceError
 
 CPU, GPU, AUTO = "numba", "cupy", "auto"
 NAMES = (CPU, GPU, AUTO)
+_FLOAT32 = np.dtype(np.float32)
 
 _log = logging.getLogger("inpca.distance")
 
@@ -36,8 +36,7 @@ class Choice:
 def choose_backend(
     backend: str,
     device: int | None,
-    divergence: Divergence,
-    dtype: "np.dtype[Any]",
+    dtype: "np.dtype[Any]" = _FLOAT32,
     *,
     on_cluster: bool = False,
 ) -> Choice:
@@ -64,7 +63,7 @@ def choose_backend(
         return Choice(CPU)
     required = backend == GPU or device is not None
     try:
-        _refuse_what_no_gpu_computes(divergence, dtype, on_cluster)
+        _refuse_what_no_gpu_computes(dtype, on_cluster)
         gpu = find_gpu(device)
         check_compiler(gpu)
     except (InputError, ResourceError) as error:
@@ -77,10 +76,8 @@ def choose_backend(
     return Choice(GPU, gpu)
 
 
-def _refuse_what_no_gpu_computes(
-    divergence: Divergence, dtype: "np.dtype[Any]", on_cluster: bool
-) -> None:
-    if dtype != np.float32:
+def _refuse_what_no_gpu_computes(dtype: "np.dtype[Any]", on_cluster: bool) -> None:
+    if dtype != _FLOAT32:
         raise InputError(
             f"`X` must be float32 with backend='cupy', which computes in float32, not {dtype}; "
             "pass X.astype('float32'), or choose backend='numba'."

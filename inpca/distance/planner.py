@@ -104,7 +104,7 @@ def plan_distances(
     (1999000, True)
     """
     divergence = get_divergence(metric)
-    gpu = choose_backend(backend, device, divergence, np.dtype(dtype)).gpu
+    gpu = choose_backend(backend, device, np.dtype(dtype)).gpu
     rate = flops_per_second
     if rate is None:
         rate = FLOPS_PLAIN

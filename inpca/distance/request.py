@@ -179,7 +179,7 @@ def parse(
         source = _Stacked(source, other)
     _check_numbers(n_rows, n_columns)
     on_cluster = isinstance(executor, ClusterExecutor)
-    choice = choose_backend(backend, device, divergence, source.dtype, on_cluster=on_cluster)
+    choice = choose_backend(backend, device, source.dtype, on_cluster=on_cluster)
     return Request(
         source=source,
         n_rows=n_rows,

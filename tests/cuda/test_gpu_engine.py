@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from inpca import InputError, ResourceError, TiledMatrix, pairwise_distances
 from inpca.distance import gpu_layout
 from inpca.distance.choice import choose_backend
-from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.gpu_layout import Gpu
 from inpca.distance.planner import make_plan, plan_distances
 from inpca.predictions import ArrayPredictions
@@ -184,7 +183,7 @@ def test_matrix__of_another_backend_or_gpu_is_not_mixed(use, tmp_path):
 
 
 def chosen(backend, device=None, dtype="float32"):
-    return choose_backend(backend, device, BHATTACHARYYA, np.dtype(dtype))
+    return choose_backend(backend, device, np.dtype(dtype))
 
 
 @emulated
@@ -315,4 +314,4 @@ def test_plan__names_what_a_gpu_lacks():
 
 def test_cluster__is_refused_with_the_cure():
     with pytest.raises(InputError, match="one process for each GPU"):
-        choose_backend("cupy", None, BHATTACHARYYA, np.dtype("float32"), on_cluster=True)
+        choose_backend("cupy", None, on_cluster=True)
