@@ -6,11 +6,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inpca.backend import is_elsewhere, to_host, to_like
 from inpca.distance.sinks import require_tiles
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.pairs import Float64
 from inpca.embedding.selection import SelectedDistances, select_distances
-from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, check_distances
+from inpca.embedding.tiles import (
+    DistanceTiles,
+    ExecutorArgument,
+    as_tiles,
+    check_distances,
+    place_of,
+)
 from inpca.embedding.weights import counted_vectors
 from inpca.errors import InputError
 from inpca.predictions import Floats
@@ -65,7 +72,8 @@ def joint_coordinates(
             report(done, total, "joint embedding")
 
         operator = CentredOperator(distances, executor, tile)
-        image = operator.apply(weighing if rows is None else weighing[np.argsort(rows)])
+        ordered = weighing if rows is None else weighing[np.argsort(rows)]
+        image = to_host(operator.apply(to_like(ordered, place_of(as_tiles(distances)))))
     means = operator.row_means
     if rows is not None:
         image, means = image[rows], means[rows]
@@ -99,7 +107,7 @@ def match_distances(
             f"`D` must be the distances between the {m} models of the embedding, in their order, "
             f"not between {distances.grid.n_models}."
         )
-    if not hasattr(D, "read_tile"):
+    if not hasattr(D, "read_tile") and not is_elsewhere(D):
         check_distances(np.asarray(D))
     return distances, None
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from inpca.embedding.dense import COPIES, dense_eigenpairs
 from inpca.embedding.krylov import PassState
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
-from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, place_of
 from inpca.embedding.weighted import WeightedOperator, signed_by_counting
 from inpca.embedding.weights import weights_digest
 from inpca.errors import InputError, ResourceError
@@ -141,7 +142,10 @@ def solve(
         if _choose_solver(operator.n_models, k, options, budget) == "dense":
             solution = _solve_dense(operator, k, narrator)
         else:
-            solution = _solve_lanczos(operator, k, options, budget, narrator, fingerprint, start)
+            like = place_of(as_tiles(distances))
+            solution = _solve_lanczos(
+                operator, k, options, budget, narrator, fingerprint, start, like
+            )
         if isinstance(operator, CentredOperator):
             return solution
         vectors = operator.per_model(solution.eigenvalues, solution.eigenvectors)
@@ -224,6 +228,7 @@ def _solve_lanczos(
     narrator: _Narrator,
     fingerprint: str,
     start: Float64 | None,
+    like: Any,
 ) -> Solution:
     m = operator.n_models
     block = min(m, options.block_size or default_block_size(k, m))
@@ -248,6 +253,7 @@ def _solve_lanczos(
         report=narrator.solver_pass,
         checkpoint=options.checkpoint,
         fingerprint=fingerprint,
+        like=like,
     )
     _warn(result, limited_by_memory=passes < options.max_passes)
     narrator.stage(result.n_passes, result.n_passes, result.describe())

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from inpca.backend import to_host
 from inpca.embedding.pairs import Float64
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
 from inpca.embedding.weights import read_weights
@@ -85,7 +86,7 @@ def explained_pairwise_distances(
 
     def measure(tile: Tile, stored: Floats) -> tuple[Float64, float]:
         rows, columns = tiles.grid.band(tile[0]), tiles.grid.band(tile[1])
-        values = np.asarray(stored, dtype=np.float64)
+        values = np.asarray(to_host(stored), dtype=np.float64)
         count = None if counts is None else np.multiply.outer(counts[rows], counts[columns])
         whole = values.sum() if count is None else np.vdot(values, count)
         twice = 1 if tile[0] == tile[1] else 2

@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from inpca.backend import as_float64, is_elsewhere, namespace, to_host, to_like
 from inpca.embedding.centring import CentredOperator, TileReport
 from inpca.embedding.pairs import Float64
-from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
+from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles, place_of
 from inpca.predictions import Floats
 from inpca.tiling import Tile
 
@@ -42,6 +43,7 @@ class WeightedOperator:
         self._tiles = as_tiles(distances)
         self._centred = CentredOperator(distances, executor, report)
         self._executor = executor
+        self._like = place_of(self._tiles)
         self._weights = weights
         self._roots = np.sqrt(weights)
         self._share = weights / math.fsum(weights)
@@ -56,7 +58,8 @@ class WeightedOperator:
     def row_means(self) -> Float64:
         """r_u = Σ_v p_v D_uv, shape (m,)."""
         if self._image_of_share is None:
-            self._image_of_share = self._centred.apply(self._share[:, None])[:, 0]
+            share = to_like(self._share[:, None], self._like)
+            self._image_of_share = to_host(self._centred.apply(share))[:, 0]
         plain = self._centred.row_means
         shift = math.fsum(self._share * plain) - self._centred.grand_mean
         return np.asarray(plain - 2 * self._image_of_share + shift)
@@ -73,23 +76,25 @@ class WeightedOperator:
 
         def square(tile: Tile, stored: Floats) -> float:
             rows, columns = grid.band(tile[0]), grid.band(tile[1])
-            values = np.asarray(stored, dtype=np.float64) - means[rows, None]
-            values -= means[columns] - grand_mean
+            values = as_float64(stored)
+            values -= to_like(means[rows, None], self._like)
+            values -= to_like(means[columns] - grand_mean, self._like)
             values *= values
+            left, right = (to_like(self._weights[band], self._like) for band in (rows, columns))
             both = 1 if tile[0] == tile[1] else 2
-            return both * float(self._weights[rows] @ (values @ self._weights[columns]))
+            return both * float(left @ (values @ right))
 
         parts = map_tiles(square, self._tiles, self._executor)
         return math.sqrt(math.fsum(part for _, part in parts)) / 2
 
     def apply(self, vectors: Float64) -> Float64:
-        """√w W₀ √w V for V of shape (m, b), float64; one pass over D."""
+        """√w W₀ √w V for V of shape (m, b), float64; one pass over D. Both lie where D does."""
         product = self._image(vectors)
-        product *= self._roots[:, None]
+        product *= to_like(self._roots[:, None], self._like)
         return product
 
     def per_model(self, eigenvalues: Float64, vectors: Float64) -> Float64:
-        """v = u / √w from eigenvectors u: coordinates are v √|λ|, for every model.
+        """v = u / √w from eigenvectors u, NumPy's: coordinates are v √|λ|, for every model.
 
         Σ_u w_u v_u = 0 where λ is not 0, exactly, which is what makes projection blind to what is
         added to all distances of a model. A model of weight 0 has W₀ (w v) / λ, its projection.
@@ -101,8 +106,8 @@ class WeightedOperator:
         found = np.zeros_like(vectors)
         found[counts] = vectors[counts] / self._roots[counts, None]
         if not counts.all() and extended.any():
-            image = self._image(vectors[:, extended])[~counts] / eigenvalues[extended]
-            found[np.ix_(~counts, extended)] = image
+            image = to_host(self._image(to_like(vectors[:, extended], self._like)))
+            found[np.ix_(~counts, extended)] = image[~counts] / eigenvalues[extended]
         return signed_by_counting(found, self._weights)
 
     def working_bytes(self, block: int) -> int:
@@ -120,12 +125,15 @@ class WeightedOperator:
 
     def _image(self, vectors: Float64) -> Float64:
         """W₀ √w V."""
-        scaled = self._roots[:, None] * vectors
-        scaled -= np.outer(self._share, scaled.sum(axis=0))
-        image = self._centred.apply(np.column_stack([scaled, self._share]))
-        self._image_of_share = image[:, -1].copy()
-        image = np.ascontiguousarray(image[:, :-1])
-        image -= self._share @ image
+        xp = namespace(vectors)
+        share = to_like(self._share[:, None], self._like)
+        scaled = to_like(self._roots[:, None], self._like) * vectors
+        scaled -= share * xp.sum(scaled, axis=0)
+        concatenate = xp.concat if is_elsewhere(vectors) else np.concatenate
+        image = self._centred.apply(concatenate([scaled, share], axis=1))
+        self._image_of_share = np.array(to_host(image[:, -1]))
+        image = image[:, :-1]
+        image -= share.T @ image
         return image
 
 

@@ -40,6 +40,20 @@ def test_joint_embedding__is_equation_10_for_any_tiling(tile_size: int) -> None:
     assert embedding.joint_["test"] is ours
 
 
+def test_distances_on_a_device__give_the_same() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    train, test = two_sets()
+    embedding = fit(train, 5)
+    there = strict.asarray(test, device=strict.Device("device1"))
+    assert embedding.join("test", there) == pytest.approx(embedding.transform(test), abs=1e-10)
+    explained = inpca.explained_pairwise_distances(
+        there, embedding.joint_["test"], embedding.signature_
+    )
+    assert explained == pytest.approx(
+        inpca.explained_pairwise_distances(test, embedding.joint_["test"], embedding.signature_)
+    )
+
+
 def test_models_that_differ_alike_on_both_sets__lie_where_they_lie() -> None:
     train, _ = two_sets()
     embedding = fit(train, 8)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 import inpca
 from inpca import InputError
+from inpca.backend import to_host
+from inpca.embedding.solve import SolveOptions, solve
 from inpca.embedding.tiles import ArrayTiles
 from inpca.embedding.weighted import WeightedOperator
 
@@ -124,6 +126,26 @@ def test_operator__is_its_dense_form_for_any_tiling(tile_size: int) -> None:
     share = weights / weights.sum()
     assert operator.row_means == pytest.approx(d @ share, abs=1e-14)
     assert operator.grand_mean == pytest.approx(share @ d @ share, abs=1e-14)
+
+
+def test_operator__works_where_the_distances_are() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    device = strict.Device("device1")
+    d = distances(30)
+    weights = np.random.default_rng(1).choice([0.0, 1.0, 2.5], size=30)
+    there = strict.asarray(d, device=device)
+    ours, theirs = WeightedOperator(there, weights), WeightedOperator(d, weights)
+    vectors = np.random.default_rng(2).normal(size=(30, 5))
+    image = ours.apply(strict.asarray(vectors, device=device))
+    assert image.device == device
+    assert to_host(image) == pytest.approx(theirs.apply(vectors), abs=1e-12)
+    assert ours.frobenius_norm == pytest.approx(theirs.frobenius_norm, rel=1e-12)
+    solutions = [
+        solve(one, 3, SolveOptions(solver="lanczos", tol=1e-10), weights=weights)
+        for one in (there, d)
+    ]
+    assert solutions[0].eigenvalues == pytest.approx(solutions[1].eigenvalues, abs=1e-10)
+    assert solutions[0].eigenvectors == pytest.approx(solutions[1].eigenvectors, abs=1e-7)
 
 
 # --- out of core, resume, warm start ----------------------------------------------------------
