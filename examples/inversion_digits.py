@@ -21,7 +21,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
@@ -58,8 +57,6 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=600)
     parser.add_argument("--quick", action="store_true", help="leave out pruning levels and sizes")
     args = parser.parse_args()
-    # Products this small are no faster with a second thread, and sums change their order.
-    torch.set_num_threads(1)
     begun = time.perf_counter()
     if (args.output / "digits.ensemble").exists():
         shutil.rmtree(args.output / "digits.ensemble")

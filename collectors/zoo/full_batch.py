@@ -6,6 +6,7 @@ training set, so that a whole experiment of seeds, prunings and controls is one 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -124,6 +125,17 @@ class Stack:
         inputs = torch.from_numpy(np.ascontiguousarray(np.asarray(x, np.float32).T))
         with torch.no_grad():
             return _samples_first(self.forward(inputs)[1])
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Products this small gain nothing by a second thread, and sums would change their order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def standardised(inputs: ArrayLike, reference: ArrayLike | None = None) -> NDArray[np.float32]:

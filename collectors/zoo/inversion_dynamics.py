@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from collectors.zoo.full_batch import Stack
+from collectors.zoo.full_batch import Stack, one_thread
 from inpca import Ensemble
 from inpca.geometry.inversion import Inversion, Method, inversion
 from inpca.geometry.radii import radii
@@ -90,12 +90,13 @@ def follow(
     mask = np.ones(shape, bool) if kept is None else np.asarray(kept, bool)
     wanted = recorded_epochs(epochs) if record is None else sorted(record)
     times, found, wrong, logits = [], [], [], []
-    for shot in stack.train(inputs, truth, epochs=epochs, lr=lr, kept=mask, record=wanted):
-        times.append(shot.epoch)
-        found.append([_measure(*one) for one in zip(shot.hidden, truth, mask)])
-        wrong.append([stragglers(*one) for one in zip(shot.logits, truth)])
-        if keep_logits:
-            logits.append(shot.logits)
+    with one_thread():
+        for shot in stack.train(inputs, truth, epochs=epochs, lr=lr, kept=mask, record=wanted):
+            times.append(shot.epoch)
+            found.append([_measure(*one) for one in zip(shot.hidden, truth, mask)])
+            wrong.append([stragglers(*one) for one in zip(shot.logits, truth)])
+            if keep_logits:
+                logits.append(shot.logits)
     values = np.array(found).transpose(2, 1, 0)
     misses = np.array(wrong).transpose(1, 0, 2)
     return Dynamics(

@@ -1,0 +1,204 @@
+"""The second paper's effects on the digits, reduced: their signs, and the ensemble they leave."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import inpca
+from collectors.zoo.full_batch import Stack, standardised
+from collectors.zoo.inversion_dynamics import at_inversion, follow, recorded_epochs
+from inpca import InputError
+from inpca import inversion as inv
+from inpca.geometry.inversion_runs import conservation_table, inversion_table, invert_runs
+
+N_SEEDS, EPOCHS = 3, 300
+EXAMPLE = Path(__file__).parents[2] / "examples" / "inversion_digits.py"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    images, labels = load_digits(return_X_y=True)
+    return standardised(images), (labels % 2 == 0).astype(np.int64)
+
+
+def network(seeds=range(N_SEEDS), **shape):
+    return Stack(seeds, n_inputs=64, n_classes=2, **shape)
+
+
+def train(digits, stride=3, **options):
+    x, y = digits
+    options.setdefault("record", recorded_epochs(EPOCHS, dense=0, stride=stride))
+    return follow(network(), x, options.pop("labels", y), epochs=EPOCHS, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(digits):
+    return train(digits, keep_logits=True)
+
+
+@pytest.fixture(scope="module")
+def stragglers(whole):
+    return at_inversion(whole, whole.inversions())
+
+
+def rises(dynamics):
+    return np.array([[p.rise_share for p in one.points.values()] for one in dynamics.inversions()])
+
+
+def test_manifolds__segregate_and_then_invert_at_one_epoch_and_error(whole):
+    found = whole.inversions()
+    assert all(one.found for one in found)
+    assert np.median([one.spread for one in found]) <= 10
+    phi = np.array([one.phi for one in found])
+    assert phi.std(ddof=1) / phi.mean() < 0.1
+    assert rises(whole).min() > 0.15
+    for values in whole.observables.values():
+        assert (abs(values[:, -1] - values[:, 0]) > 0.05).all()
+
+
+def test_stragglers__are_the_same_whatever_the_seed(stragglers):
+    found = inv.conservation(stragglers)
+    assert found.share > 0.75
+    assert 0.05 < found.null_share < 0.1
+    assert found.z > 10
+
+
+def test_without_stragglers__nothing_inverts_and_without_others_it_does(digits, stragglers):
+    chance = np.random.default_rng(0).permuted(stragglers, axis=1)
+    assert rises(train(digits, stride=10, kept=~stragglers)).max() <= 0.05
+    assert rises(train(digits, stride=10, kept=~chance)).min() > 0.15
+
+
+def test_random_labels__let_the_centres_part_for_ever(digits):
+    labels = np.array([inv.random_labels(digits[1], seed) for seed in range(N_SEEDS)])
+    shuffled = train(digits, stride=10, labels=labels)
+    for one in shuffled.inversions():
+        assert one.points["centre_distance"].verdict == "monotone"
+        assert one.points["centre_distance"].rise_share <= 0.01
+    assert not any(one.found for one in shuffled.inversions())
+
+
+def test_stack__trains_each_network_as_if_it_were_alone(digits):
+    x, y = digits[0][:200], digits[1][:200]
+    together = follow(network(), x, y, epochs=20, record=[20], keep_logits=True)
+    alone = follow(network([1]), x, y, epochs=20, record=[20], keep_logits=True)
+    np.testing.assert_allclose(alone.logits[0], together.logits[1], atol=1e-4)
+
+
+def test_stack__trains_on_the_samples_kept_alone(digits):
+    x, y = digits[0][:200], digits[1][:200]
+    kept = np.arange(200) % 3 > 0
+    masks = np.stack([kept] * N_SEEDS)
+    masked = follow(network(), x, y, epochs=20, kept=masks, record=[20], keep_logits=True)
+    cut = follow(network(), x[kept], y[kept], epochs=20, record=[20], keep_logits=True)
+    np.testing.assert_allclose(cut.logits, masked.logits[:, :, kept], atol=1e-4)
+    for name, values in cut.observables.items():
+        np.testing.assert_allclose(values, masked.observables[name], atol=1e-4)
+    np.testing.assert_allclose(cut.train_error, masked.train_error)
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_stack__is_torchs_own_network(digits, depth):
+    import torch
+    from torch import nn
+
+    x, y = digits[0][:100], digits[1][:100]
+    stack = network([0], depth=depth, width=5)
+    layers = []
+    for weight, bias in zip(stack._weights[::2], stack._weights[1::2]):
+        layer = nn.Linear(weight.shape[2], weight.shape[1])
+        layer.weight.data, layer.bias.data = weight[0].detach().clone(), bias[0, :, 0].detach()
+        layer.bias.data = layer.bias.data.clone()
+        layers += [layer, nn.Tanh()]
+    model = nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    inputs, truth = torch.from_numpy(x), torch.from_numpy(y)
+    for _ in range(10):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), truth).backward()
+        optimizer.step()
+    ours = follow(stack, x, y, epochs=10, record=[10], keep_logits=True)
+    np.testing.assert_allclose(ours.logits[0, 0], model(inputs).detach().numpy(), atol=1e-4)
+
+
+# -- the same from an ensemble --
+
+
+@pytest.fixture(scope="module")
+def ensemble(whole, digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("inversion") / "digits.ensemble"
+    made = inpca.create_ensemble(path, sample_sets={"train": digits[1]}, n_classes=2)
+    whole.save(made, "mlp", {"architecture": "mlp"})
+    made.add_run("plain", {"train": np.full((3, len(digits[1]), 2), 0.5)})
+    return inpca.open_ensemble(path)
+
+
+def test_ensemble__gives_what_the_arrays_gave(ensemble, whole, stragglers):
+    runs = {one.run: one for one in invert_runs(ensemble)}
+    for number, found in enumerate(whole.inversions()):
+        one = runs[f"mlp-{number}"]
+        assert one.inversion.phi == pytest.approx(found.phi)
+        assert one.inversion.epoch == found.epoch
+        np.testing.assert_array_equal(one.stragglers, stragglers[number])
+    table = inversion_table(list(runs.values())).set_index("run")
+    assert table.loc["plain", "verdict"] == "not recorded"
+    assert table.loc["mlp-0", "n_stragglers"] == stragglers[0].sum()
+    pairs = conservation_table(list(runs.values()))
+    assert pairs["share"].tolist() == [inv.conservation(stragglers).share]
+
+
+def test_conservation_table__pairs_groups_within_and_across(ensemble):
+    pairs = conservation_table(invert_runs(ensemble), by="seed")
+    assert pairs[["group", "other"]].to_numpy().tolist() == [["0", "1"], ["0", "2"], ["1", "2"]]
+
+
+def test_invert_runs__without_observables_say_how_to_record_them(ensemble):
+    with pytest.raises(InputError, match="record them with collectors.hidden"):
+        invert_runs(ensemble.select("run == 'plain'"))
+    with pytest.raises(InputError, match="`sample_set` must be one of train, not 'test'"):
+        invert_runs(ensemble, "test")
+    with pytest.raises(InputError, match="`method` must be one of argmin, unimodal, not 'mean'"):
+        invert_runs(ensemble, method="mean")
+
+
+def command(*arguments, code=0):
+    program = [sys.executable, "-c", "from inpca.cli import main; main()", "inversion"]
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [*program, *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_command__prints_tables_and_draws(ensemble, tmp_path):
+    found = json.loads(command(ensemble.path, "--json").stdout)
+    assert [row["verdict"] for row in found["runs"]] == ["inversion"] * 3 + ["not recorded"]
+    assert found["conservation"][0]["share"] > 0.75
+    text = command(ensemble.path, "--method", "unimodal", "--output", tmp_path / "a.png")
+    assert "mlp-0" in text.stdout
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_command__names_what_is_wrong(ensemble):
+    assert "`layer` must be a recorded one" in command(ensemble.path, "-l", "3", code=3).stderr
+
+
+def test_example__runs_and_its_claims_hold(tmp_path, monkeypatch, capsys):
+    arguments = ["--seeds", "2", "--epochs", "300", "--quick", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *arguments])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert done.value.code == 0, printed
+    assert {"dynamics.png", "pruning.png", "digits.ensemble"} == {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    assert inpca.open_ensemble(tmp_path / "out" / "digits.ensemble").check() == []
