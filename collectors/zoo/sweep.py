@@ -216,6 +216,7 @@ COLUMNS = {
     "checkpoints": Column(_checkpoints, "cp{}"),
     "init": Column(_init),
     "keep": Column(Entry.text),
+    "layer": Column(Entry.text),
     "seed": Column(lambda entry: entry.whole(0)),
 }
 _NEEDED = ("architecture", "optimizer", "lr")
@@ -276,7 +277,7 @@ def _trainings(
 
 
 def _run_id(training: Training, named: list[str]) -> str:
-    values = {**training.config, "checkpoints": training.checkpoints}
+    values = {**training.config, "checkpoints": training.checkpoints, "layer": training.layer}
     words = [COLUMNS[key].label.format(values[key]) for key in named]
     words = [word for word, key in zip(words, named) if (key, word) not in _PLAIN]
     return "-".join([*words, str(training.seed)]).replace("+", "")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from collectors.hidden import HiddenRecorder
 from collectors.recorder import DivergedError
 from collectors.schedule import geometric_steps, paper_steps
 from collectors.torch import Recorder
@@ -59,6 +60,8 @@ class Training:
     init : ``"default"``, near ignorance; ``"point-k"``, see `start_from_point`
     keep : name of the samples that it is trained on
     kept : their numbers; None for all
+    layer : name of a hidden layer whose class manifolds are recorded, those of the samples it is
+        trained on; None for none
     """
 
     run: str
@@ -75,12 +78,14 @@ class Training:
     init: str = "default"
     keep: str = ALL
     kept: tuple[int, ...] | None = None
+    layer: str | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """What the models table says about it; the names are those of a sweep's columns."""
         kept = None if self.kept is None else digest(np.array(self.kept, dtype=np.int64))
-        return {
+        hidden = {} if self.layer is None else {"layer": self.layer}
+        return hidden | {
             "architecture": self.architecture,
             "optimizer": self.optimizer,
             "lr": self.lr,
@@ -175,17 +180,26 @@ def train(
         model = build(training.architecture, data.shape, data.n_classes)
         if training.init.startswith(POINT):
             start_from_point(model, int(training.init.removeprefix(POINT)))
-        recorder = Recorder(
-            ensemble,
-            training.run,
-            training.config,
-            sample_sets={name: _batched(split) for name, split in data.sets.items()},
-            schedule=training.steps(len(data.sets["train"].y)),
-            n_classes=data.n_classes,
-            restart=restart,
-        )
-        with recorder:
+        with _recorder(training, data, ensemble, restart) as recorder:
             _fit(training, model.to(place), data.sets["train"], recorder, report)
+
+
+def _recorder(
+    training: Training, data: Data, ensemble: str | os.PathLike[str], restart: bool
+) -> Recorder:
+    settings: dict[str, Any] = {
+        "sample_sets": {name: _batched(split) for name, split in data.sets.items()},
+        "schedule": training.steps(len(data.sets["train"].y)),
+        "n_classes": data.n_classes,
+        "restart": restart,
+    }
+    if training.layer is None:
+        return Recorder(ensemble, training.run, training.config, **settings)
+    # Rectified layers may be silent for some samples, which is no reason to end a sweep.
+    settings |= {"layers": training.layer, "zeros": "drop"}
+    if training.kept is not None:
+        settings["keep"] = {"train": training.kept}
+    return HiddenRecorder(ensemble, training.run, training.config, **settings)
 
 
 def _fit(
