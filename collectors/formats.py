@@ -24,7 +24,7 @@ from inpca.errors import InputError, MissingExtraError
 
 # What a file calls its arrays, unless `names` says otherwise.
 NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
-_HDF5 = (".h5", ".hdf5")
+HDF5 = (".h5", ".hdf5")
 _TORCH = (".pt", ".pth")
 
 
@@ -52,12 +52,12 @@ class ArchivedRun:
 
     def read(self, sample_set: str, checkpoint: int) -> NDArray[Any]:
         """Predictions (sample, class) of one checkpoint, as they are in the file."""
-        with _reading(self.path):
+        with reading(self.path):
             return np.asarray(self.predictions[sample_set][checkpoint])
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """What a library says about a damaged or unfit file, as one error that names the file."""
     try:
         yield
@@ -101,17 +101,17 @@ def open_archive(
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     if path.suffix == ".npy":
-        arrays = {names["predictions"]: _load(path, path, mmap_mode="r")}
+        arrays = {names["predictions"]: open_npy(path)}
         yield _archived(path, {sample_set: ""}, arrays, names)
     elif path.suffix == ".npz":
         # The file is opened here: np.load leaves its own handle open where it fails.
         with open(path, "rb") as file, _load(path, file) as arrays:
-            with _reading(path):
+            with reading(path):
                 archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
             yield archive
-    elif path.suffix in _HDF5:
-        with _open_hdf5(path) as file:
-            with _reading(path):
+    elif path.suffix in HDF5:
+        with open_hdf5(path) as file:
+            with reading(path):
                 arrays = _datasets(file)
                 archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
             yield archive
@@ -214,9 +214,14 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
     return labels.astype(np.int64)
 
 
+def open_npy(path: Path) -> Any:
+    """The array of an ``.npy`` file, on disk until some of it is asked for."""
+    return _load(path, path, mmap_mode="r")
+
+
 def _load(path: Path, source: Any, mmap_mode: Any = None) -> Any:
     _check_magic(path)
-    with _reading(path):
+    with reading(path):
         loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     if path.suffix == ".npz" and not hasattr(loaded, "files"):
         raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
@@ -234,14 +239,15 @@ def _check_magic(path: Path) -> None:
         )
 
 
-def _open_hdf5(path: Path) -> Any:
+def open_hdf5(path: Path) -> Any:
+    """An HDF5 file, open for reading; use it as a context."""
     try:
         import h5py
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"Reading {path} needs h5py, which is not installed: pip install 'inpca[hdf5]'."
         ) from error
-    with _reading(path):
+    with reading(path):
         return h5py.File(path, "r")
 
 

@@ -100,8 +100,7 @@ def _named(path: Path, error: Exception) -> InputError:
     text = str(error).strip()
     refused = re.search(r"GLOBAL (\S+)", text)
     # Bytes that are no file of torch at all stumble the same way, and get no such advice.
-    newer = "Unsupported operand" in text and zipfile.is_zipfile(path)
-    if refused is not None or newer:
+    if _is_torch_file(path) and (refused is not None or "Unsupported operand" in text):
         what = refused[1] if refused is not None else "a pickle of protocol 3 or later"
         return InputError(
             f"{path} holds objects beyond tensors, numbers and text ({what}); save its tensors "
@@ -112,6 +111,12 @@ def _named(path: Path, error: Exception) -> InputError:
     known = isinstance(error, OSError) or (isinstance(error, RuntimeError) and text)
     reason = text.splitlines()[0].split(". ")[0] if known else "it is cut off, or something else"
     return InputError(f"{path} cannot be read as a file of torch.save: {reason}.")
+
+
+def _is_torch_file(path: Path) -> bool:
+    """By its first bytes: an archive, or before torch 1.6 a pickle of protocol 2."""
+    with open(path, "rb") as file:
+        return zipfile.is_zipfile(path) or file.read(2) == b"\x80\x02"
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:

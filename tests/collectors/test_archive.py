@@ -233,7 +233,7 @@ def test_import__a_wrong_file_is_named_and_nothing_is_written(tmp_path, case, su
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy", ".h5", ".pt"])
-@pytest.mark.parametrize("content", [b"", b"no such format", "half"])
+@pytest.mark.parametrize("content", [b"", b"no such format", b"cut off", "half"])
 def test_import__a_file_that_is_cut_off_or_something_else_is_named(
     tmp_path, probs, labels, suffix, content
 ):
@@ -377,7 +377,7 @@ def test_import__other_classes_are_no_matter_of_order(tmp_path, probs, labels):
         import_arrays(write(tmp_path / "b.npz", arrays), tmp_path / "e")
 
 
-@pytest.mark.parametrize("name", ["junk.npz", "junk.npy", "objects.npy"])
+@pytest.mark.parametrize("name", ["junk.npz", "junk.npy", "junk.pt", "objects.npy"])
 def test_import__of_junk_gives_no_advice_to_run_pickles(tmp_path, name):
     file = tmp_path / name
     if name == "objects.npy":
