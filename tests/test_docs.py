@@ -1,12 +1,16 @@
 """Every code block of the documentation and the README runs."""
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from inpca.plotting.gallery import GALLERY
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
@@ -41,3 +45,22 @@ def test_code_blocks__of_the_page_run(page: Path, tmp_path: Path) -> None:
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+NAMES = re.compile(r"`((?:inpca|collectors)\.[\w.]+)`")
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES.findall((ROOT / "docs/papers.md").read_text()))))
+def test_papers_page__names_what_exists(name: str) -> None:
+    parts = name.split(".")
+    found: Any = importlib.import_module(parts[0])
+    for number, part in enumerate(parts[1:], start=2):
+        if not hasattr(found, part):
+            found = importlib.import_module(".".join(parts[:number]))
+        else:
+            found = getattr(found, part)
+
+
+def test_papers_page__lists_every_picture() -> None:
+    text = (ROOT / "docs/papers.md").read_text(encoding="utf-8")
+    assert [name for name in GALLERY if f"`{name}`" not in text] == ["3d"]
