@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from inpca.backend import is_elsewhere
 from inpca.distance.planner import memory_budget
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.dense import COPIES, dense_eigenpairs
 from inpca.embedding.krylov import PassState
 from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
+from inpca.embedding.resident import ResidentTiles, solver_device
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, place_of
 from inpca.embedding.weighted import WeightedOperator, signed_by_counting
 from inpca.embedding.weights import weights_digest
@@ -52,6 +54,8 @@ class SolveOptions:
     memory: int | float | str | None = None
     executor: ExecutorArgument = None
     progress: ProgressArgument = None
+    backend: str = "numba"
+    device: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def solve(
     Raises
     ------
     ResourceError
-        If the solver asked for, or any, does not fit `options.memory`.
+        If the solver asked for, or any, does not fit `options.memory`; or D the GPU.
 
     Warns
     -----
@@ -130,8 +134,15 @@ def solve(
         If Lanczos cannot tell eigenvalues apart.
     """
     budget = memory_budget(options.memory)
-    with reporting(options.progress, "embedding") as report:
+    solver = _choose_solver(as_tiles(distances).grid.n_models, k, options, budget)
+    place = solver_device(options.backend, options.device)
+    with reporting(options.progress, "embedding") as report, place as device:
         narrator = _Narrator(report)
+        if device is not None and solver == "lanczos" and not is_elsewhere(distances):
+            narrator.stage(0, _USUAL_PASSES, f"D goes to {device.name}")
+            distances = ResidentTiles(distances, device, options.executor)
+            # Passes of another backend have other bytes.
+            budget, fingerprint = distances.free, f"{fingerprint} on a GPU"
         operator: Operator
         if weights is None:
             operator = CentredOperator(distances, options.executor, narrator.tile)
@@ -139,7 +150,7 @@ def solve(
             operator = WeightedOperator(distances, weights, options.executor, narrator.tile)
             fingerprint = f"{fingerprint} weights {weights_digest(weights)}"
             start = None if start is None else start * np.sqrt(weights)[:, None]
-        if _choose_solver(operator.n_models, k, options, budget) == "dense":
+        if solver == "dense":
             solution = _solve_dense(operator, k, narrator)
         else:
             like = place_of(as_tiles(distances))
@@ -232,7 +243,7 @@ def _solve_lanczos(
 ) -> Solution:
     m = operator.n_models
     block = min(m, options.block_size or default_block_size(k, m))
-    passes = min(options.max_passes, _passes_that_fit(operator, k, block, options, budget))
+    passes = min(options.max_passes, _passes_that_fit(operator, k, block, budget, like is not None))
     narrator.stage(0, _USUAL_PASSES, "pass 1")
 
     def norm() -> float:
@@ -265,9 +276,7 @@ def _solve_lanczos(
     )  # fmt: skip
 
 
-def _passes_that_fit(
-    operator: Operator, k: int, block: int, options: SolveOptions, budget: int
-) -> int:
+def _passes_that_fit(operator: Operator, k: int, block: int, budget: int, on_device: bool) -> int:
     """Passes whose Krylov blocks fit beside the tiles and the vectors that are always there."""
     m = operator.n_models
     # V, L V and W V; the block and its factors while it is made orthogonal; the result twice.
@@ -276,10 +285,14 @@ def _passes_that_fit(
     enough = max(_FEWEST_PASSES, -(-k // block) + 2)
     enough = min(enough, -(-m // block))
     if fixed + enough * per_pass > budget:
+        cure = "raise `memory`, or lower `block_size` or the number of workers"
+        has = f"`memory` is {format_bytes(budget)}"
+        if on_device:
+            cure = "lower `block_size`, choose another `device`, or backend='numba'"
+            has = f"beside D {format_bytes(budget)} are free on the GPU"
         raise ResourceError(
             f"Lanczos needs {format_bytes(fixed + enough * per_pass)} for {m} models and {block} "
-            f"vectors a pass but `memory` is {format_bytes(budget)}; raise `memory`, or lower "
-            "`block_size` or the number of workers."
+            f"vectors a pass but {has}; {cure}."
         )
     return int((budget - fixed) // per_pass)
 

@@ -4,14 +4,19 @@ array-api-strict has what the standard promises and no more. On its `device1` an
 become NumPy's unasked: what passes here slips to the host nowhere but where `to_host` says so.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
-from inpca import InputError, backend
+from inpca import InputError, ResourceError, TiledMatrix, backend
 from inpca.backend import is_elsewhere, namespace, to_host, to_like
+from inpca.embedding import solve as solve_module
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.lanczos import block_lanczos
 from inpca.embedding.project import project
+from inpca.embedding.resident import Device, ResidentTiles
+from inpca.embedding.solve import SolveOptions, solve
 from inpca.embedding.tiles import ArrayTiles
 
 xp = pytest.importorskip("array_api_strict")
@@ -155,3 +160,84 @@ def test_tiles__of_a_device_are_views_there():
 
 def test_namespace__of_a_list_is_numpy():
     assert backend.namespace([1]) is np
+
+
+# ----------------------------------------------------------------------------- D taken to a device
+
+
+def device(memory=10**9):
+    return Device("GPU 0 (strict)", memory, there([0.0]))
+
+
+@pytest.mark.parametrize("side", [32, 50, 96, 1000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_resident_tiles__are_the_upper_triangle(monkeypatch, side, dtype):
+    monkeypatch.setattr("inpca.embedding.tiles.DEVICE_TILE_SIZE", side)
+    monkeypatch.setattr("inpca.embedding.tiles.ARRAY_TILE_SIZE", 40)
+    D = distances(130).astype(dtype)
+    resident = ResidentTiles(ArrayTiles(D, 40) if dtype == np.float32 else D, device(), "serial")
+    for i, j in resident.grid.tiles():
+        tile = resident.read_tile((i, j))
+        assert tile.device == ELSEWHERE
+        expected = D[resident.grid.band(i), resident.grid.band(j)]
+        np.testing.assert_array_equal(to_host(tile), expected)
+        assert to_host(tile).dtype == dtype
+
+
+def test_resident_tiles__that_do_not_fit_are_refused_with_both_numbers():
+    with pytest.raises(ResourceError, match=r"300 models .* need .* on GPU 0 .*backend='numba'"):
+        ResidentTiles(distances(), device(10**5))
+
+
+@pytest.fixture
+def strict_gpu(monkeypatch):
+    """A GPU that is array-api-strict's."""
+
+    @contextmanager
+    def place(backend, number):
+        yield device() if backend == "cupy" else None
+
+    monkeypatch.setattr(solve_module, "solver_device", place)
+
+
+def test_solve__on_a_gpu_is_the_solve(strict_gpu, tiles, tmp_path):
+    D = distances()
+    expected = solve(D, 5, SolveOptions(solver="lanczos", block_size=16))
+    matrix = TiledMatrix.create(tmp_path / "d.zarr", n_models=len(D), tile_size=70, fingerprint="")
+    for tile in matrix.grid.tiles():
+        rows, columns = (matrix.grid.band(band) for band in tile)
+        matrix.write_tile(tile, D[rows, columns])
+    options = SolveOptions(solver="lanczos", block_size=16, backend="cupy")
+    for given, tolerance in ((D, 1e-9), (matrix, 1e-5)):
+        got = solve(given, 5, options)
+        np.testing.assert_allclose(got.eigenvalues, expected.eigenvalues, rtol=tolerance)
+        np.testing.assert_allclose(got.row_means, expected.row_means, rtol=tolerance)
+        assert got.solver == "lanczos"
+        assert got.missed_bound < abs(got.eigenvalues[-1])
+
+
+def test_solve__does_not_go_on_with_the_passes_of_another_backend(strict_gpu, tmp_path):
+    options = {"solver": "lanczos", "block_size": 16, "checkpoint": tmp_path / "passes"}
+    solve(distances(), 5, SolveOptions(**options), "D")
+    with pytest.raises(InputError, match="belongs to another solve"):
+        solve(distances(), 5, SolveOptions(backend="cupy", **options), "D")
+
+
+def test_solve__says_what_a_gpu_lacks(monkeypatch):
+    @contextmanager
+    def little(backend, number):
+        yield device(3 * 10**6)
+
+    monkeypatch.setattr(solve_module, "solver_device", little)
+    with pytest.raises(ResourceError, match=r"beside D .* are free on the GPU; lower `block_size`"):
+        solve(distances(), 5, SolveOptions(solver="lanczos", backend="cupy"))
+
+
+def test_solve__takes_no_cpu_for_a_gpu_unasked(monkeypatch):
+    def none(device):
+        raise ResourceError("there is none")
+
+    monkeypatch.setattr("inpca.distance.choice.find_gpu", none)
+    with pytest.raises(ResourceError, match="there is none"):
+        solve(distances(60), 5, SolveOptions(backend="cupy"))
+    assert solve(distances(60), 5, SolveOptions(backend="auto")).solver == "dense"
