@@ -56,13 +56,14 @@ _SQRT2 = math.sqrt(2.0)
 _log = logging.getLogger("inpca.distance")
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], *, reassociate: bool = False) -> Callable[..., Any]:
     """`function` compiled: serial, without the GIL, fused multiply-add allowed, cached on disk.
 
     Only contraction is allowed of the fast-math flags: reassociation would make the bytes depend
-    on the compiler's mood.
+    on the compiler's mood. A plain sum over a long array needs it to become a loop over vectors.
     """
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    fastmath = {"contract", "reassoc"} if reassociate else {"contract"}
+    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError as error:  # no folder to cache in: slower to start, same results
