@@ -8,6 +8,7 @@ containers and plain namespaces are built; what asks for more is refused, unless
 import argparse
 import pickle
 import re
+import struct
 import types
 import warnings
 import zipfile
@@ -33,6 +34,17 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".p")
 DANGER = (
     "a pickle is a program, and loading it runs whatever its author put in: do so only with files "
     "that you made, or whose maker you trust"
+)
+
+# What torch, and the unpickler under it, raise for bytes that are damaged or refused.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    struct.error,
 )
 
 # Where a pickle of NumPy 1, and one of NumPy 2, say that NumPy's own builders are.
@@ -75,6 +87,11 @@ def load_torch(path: Path, *, allow_pickle: bool = False) -> Any:
         raise InputError(f"There is no file {path}.")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
+    if not _is_torch_file(path):
+        # Not given to the unpickler: bytes of another kind break it in a dozen ways.
+        raise InputError(
+            f"{path} cannot be read as a file of torch.save: it does not begin as one."
+        )
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             # What it warns of either works or is refused below.
@@ -85,7 +102,7 @@ def load_torch(path: Path, *, allow_pickle: bool = False) -> Any:
                 weights_only=not allow_pickle,
                 mmap=zipfile.is_zipfile(path),
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise _named(path, error) from None
     except (AttributeError, ImportError, TypeError) as error:
         # A class that is gone, or has changed, since the file was pickled.
@@ -99,8 +116,7 @@ def _named(path: Path, error: Exception) -> InputError:
     """What torch says in a paragraph, in a sentence that names file and cure."""
     text = str(error).strip()
     refused = re.search(r"GLOBAL (\S+)", text)
-    # Bytes that are no file of torch at all stumble the same way, and get no such advice.
-    if _is_torch_file(path) and (refused is not None or "Unsupported operand" in text):
+    if refused is not None or "Unsupported operand" in text:
         what = refused[1] if refused is not None else "a pickle of protocol 3 or later"
         return InputError(
             f"{path} holds objects beyond tensors, numbers and text ({what}); save its tensors "
@@ -109,7 +125,7 @@ def _named(path: Path, error: Exception) -> InputError:
         )
     # An unpickler that stumbles over bytes says nothing that helps.
     known = isinstance(error, OSError) or (isinstance(error, RuntimeError) and text)
-    reason = text.splitlines()[0].split(". ")[0] if known else "it is cut off, or something else"
+    reason = text.splitlines()[0].split(". ")[0] if known else "it is cut off or damaged"
     return InputError(f"{path} cannot be read as a file of torch.save: {reason}.")
 
 

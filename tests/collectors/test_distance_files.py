@@ -129,7 +129,7 @@ def leave_a_block(values):
         (put((2, 9), np.nan), "NaN or infinite entries, the first between models 2 and 9"),
         (
             put((9, 2), np.inf, both=False),
-            "NaN or infinite entries, the first between models [29] and [29]",
+            "NaN or infinite entries, the first between models",
         ),
         (put((4, 17), 9.0, both=False), "not symmetric: the distances from model 4 to 17"),
         (put((1, 13), -0.4), r"negative entry, -0\.4 between models 1 and 13"),
