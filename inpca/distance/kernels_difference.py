@@ -31,7 +31,9 @@ _REVISION = 1
 
 _TERMS = 64  # summed in a register
 _STRIP = 128  # rows at a time
-_CHUNK_BYTES = 1 << 17  # of a column panel that stays in the second-level cache, under a strip
+# Values of a column panel that stay in the second-level cache, under a strip; for each model of a
+# panel, however many that are: the bytes must not depend on the width of the registers.
+_CHUNK_BYTES = 1 << 11
 
 # arccos²(1 − h/2) / h in powers of h − 1, interpolated at Chebyshev points of 0 … 2: relative
 # error 1e-9 and 2e-16.
@@ -92,7 +94,7 @@ def stretch_samples(n_classes: int) -> int:
 def chunk_samples(n_classes: int, itemsize: int) -> int:
     """Samples of a column panel that stay in cache: a power of two, at most a group."""
     n_samples = group_samples(n_classes)
-    while n_samples > 1 and n_samples * n_classes * LANES * itemsize > _CHUNK_BYTES:
+    while n_samples > 1 and n_samples * n_classes * itemsize > _CHUNK_BYTES:
         n_samples //= 2
     return n_samples
 

@@ -3,8 +3,13 @@ the engine promises for the first of them."""
 
 import logging
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import naive
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +18,7 @@ from tight import least_memory
 
 import inpca
 from inpca import InputError, pairwise_distances
+from inpca.distance import kernels_difference, simd
 from inpca.distance.divergences import (
     BHATTACHARYYA,
     DIVERGENCES,
@@ -21,6 +27,8 @@ from inpca.distance.divergences import (
     get_divergence,
     renyi,
 )
+from inpca.distance.kernels_numba import group_samples
+from inpca.distance.simd_differences import add_products, add_squares
 
 METRICS = list(naive.DIVERGENCES)
 # Of difference type: right to a few roundings of the distance itself.
@@ -310,6 +318,97 @@ def test_chernoff__counts_the_affinities_that_the_floor_caps(dtype):
     assert info.floored > 0
     _, half = distances(log_p, metric="chernoff:0.5", return_info=True)
     assert half.floored == 2 * naive.floored(log_p)  # f_u with g_v, and g_u with f_v
+
+
+# --- the kernels, compiled and not ---------------------------------------------------------------
+
+
+SUMS = """
+import numpy as np, naive
+from inpca.distance import kernels_numba as kernels
+from inpca.distance.divergences import get_divergence
+from inpca.distance.reductions_numba import PANEL_KERNELS
+for n_classes, dtype, bound in ((3, np.float32, 1e-6), (70, np.float32, 1e-6), (5, float, 1e-13)):
+    log_p = naive.random_models(9, 6, n_classes, sharpness=9).astype(dtype)
+    log_p[0] = naive.truth(np.arange(6) % n_classes, n_classes)[0]
+    for name in naive.DIVERGENCES:
+        divergence = get_divergence(name)
+        features = divergence.all_features
+        shape = kernels.packed_shape(*log_p.shape)
+        panels = kernels.allocate((len(features), *shape), dtype)
+        flags = np.zeros((len(features), 6, shape[0] * kernels.LANES), np.uint8)
+        floors = np.array([-np.inf if f.floor is None else f.floor for f in features], dtype)
+        for k, feature in enumerate(features):
+            kernels.pack(feature(log_p, np), 0, panels[k], flags[k], floors[k])
+        kernel, sums, part = PANEL_KERNELS[divergence.reduction], np.zeros((9, 9)), (0, 9, 0, 9)
+        kernel.add(panels, panels, part, 6, divergence.weight, sums)
+        own = np.diagonal(sums)
+        d = ((own[:, None] + own) / 2 - sums) / 6
+        np.testing.assert_allclose(d, naive.DIVERGENCES[name](log_p), rtol=bound, atol=bound)
+        if kernel.count is not None:
+            found = kernel.count(panels, panels, flags, flags, part, 6, True, floors)
+            print(name, found)
+        print(name, sums.tobytes().hex())
+"""
+
+
+def python(code, **variables):
+    environment = os.environ | variables | {"PYTHONPATH": str(Path(naive.__file__).parent)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+
+
+def test_divergences__in_plain_python_are_those_of_the_definition():
+    lines = python(SUMS, NUMBA_DISABLE_JIT="1").stdout
+    log_p = naive.random_models(9, 6, 3, sharpness=9).astype(np.float32)
+    log_p[0] = naive.truth(np.arange(6) % 3, 3)[0]
+    assert f"jeffreys {naive.one_sided(log_p)}\n" in lines
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("fma" not in simd.cpu_features(), reason="needs an x86 with FMA")
+def test_divergences__give_the_same_bytes_on_narrower_registers():
+    narrow = "+sse4.2,+avx,+avx2,+fma,+bmi,+bmi2,+popcnt"
+    other = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": narrow}
+    assert python(SUMS, **other).stdout == python(SUMS).stdout
+
+
+@given(st.integers(2, 100_000), st.sampled_from([4, 8]))
+def test_stretches_and_chunks__divide_a_slab(n_classes, itemsize):
+    stretch = kernels_difference.stretch_samples(n_classes)
+    chunk = kernels_difference.chunk_samples(n_classes, itemsize)
+    group = group_samples(n_classes)
+    assert chunk % stretch == 0
+    assert group % chunk == 0
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 3e-7), (np.float64, 4e-15)])
+def test_angle_coefficients__give_the_squared_arc_cosine(dtype, bound):
+    h = np.linspace(0, 2, 5001)
+    angle = 2 * np.arcsin(np.sqrt(h) / 2)
+    coefficients = kernels_difference.angle_coefficients(dtype)
+    found = h.astype(dtype) * np.polyval(np.array(coefficients), h.astype(dtype) - dtype(1))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, angle**2, rtol=bound)
+
+
+def _two_steps(rows, columns, other_rows, other_columns, aside):
+    totals = add_squares(simd.zeros(rows), rows, 3, columns, 1)
+    totals = add_products(totals, rows, 0, columns, 5, other_rows, other_columns)
+    simd.put(totals, aside)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_primitives__compiled_do_what_they_do_in_plain_python(dtype):
+    rng = np.random.default_rng(0)
+    rows, others = rng.random((2, 7)).astype(dtype)
+    columns, more = rng.random((2, simd.LANES + 5)).astype(dtype)
+    results = []
+    for function in (numba.njit(_two_steps), _two_steps):
+        aside = np.zeros(simd.block_rows(rows.itemsize) * simd.LANES, dtype)
+        function(rows, columns, others, more, aside)
+        results.append(aside)
+    np.testing.assert_allclose(*results, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).eps)
 
 
 # --- names --------------------------------------------------------------------------------------
