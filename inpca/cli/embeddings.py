@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import inpca
-from inpca.cli.options import EnsemblePath, Json, Memory, Query, Quiet, Workers
+from inpca.cli.options import Backend, Device, EnsemblePath, Json, Memory, Query, Quiet, Workers
 from inpca.cli.services import print_csv, print_table
 from inpca.errors import InputError
 
@@ -32,6 +32,8 @@ def embed(
     tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
     workers: Workers = 0,
+    backend: Backend = "numba",
+    device: Device = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="throw away the passes of a killed call")
     ] = False,
@@ -67,6 +69,8 @@ def embed(
             memory=memory or None,
             executor=workers or None,
             progress=not quiet,
+            backend=backend,
+            device=device,
         ).fit(matrix, models=select or None, init=former, weights=weights or None)
         if result.exists():
             typer.echo(f"replacing the embedding {result.name}", err=True)

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from inpca.backend import is_elsewhere, to_host
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.embedding import saved
@@ -67,6 +68,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     executor : see `inpca.executor.get_executor`; default threads over all cores
     progress : None, True, or ``report(done, total, text)``
     random_state : seed of the Lanczos start block
+    backend, device : who computes distances, see `pairwise_distances`, and the passes of Lanczos:
+        D is taken to the GPU's memory once
 
     Attributes
     ----------
@@ -125,6 +128,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         executor: ExecutorArgument = None,
         progress: ProgressArgument = None,
         random_state: int = 0,
+        backend: str = "numba",
+        device: int | None = None,
     ) -> None:
         self.n_components = n_components
         self.metric = metric
@@ -140,6 +145,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self.executor = executor
         self.progress = progress
         self.random_state = random_state
+        self.backend = backend
+        self.device = device
 
     def fit(
         self,
@@ -155,7 +162,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         Parameters
         ----------
         X : predictions (m, N, C), an `Ensemble`, a `TiledMatrix`, or with
-            ``metric="precomputed"`` a distance matrix (m, m): symmetric, zero diagonal
+            ``metric="precomputed"`` a distance matrix (m, m): symmetric, zero diagonal. One on a
+            GPU (an array of cupy) stays there; that it is symmetric is then taken on trust
         y : ignored
         models : of a `TiledMatrix`: embed these alone, without computing distances again; a query
             (``"epoch > 3"``, which keeps the reference models) or model keys
@@ -212,6 +220,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         (k, n_components) float64. A training model gets its own coordinates.
         """
         check_is_fitted(self)
+        if is_elsewhere(X) and not is_predictions(X):
+            return cast(Float64, to_host(self._project(X)))
         if self.metric == "precomputed" and not is_predictions(X):
             distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
             return self._project(distances)
@@ -313,6 +323,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             memory=self.memory,
             executor=self.executor,
             progress=self.progress,
+            backend=self.backend,
+            device=self.device,
         )
 
     def _new_predictions(self, X: Any) -> PredictionSource:
@@ -343,6 +355,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
                     memory=self.memory,
                     executor=self.executor,
                     progress=self.progress,
+                    backend=self.backend,
+                    device=self.device,
                 )
             )
             for start in range(0, new.shape[0], rows)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from inpca.backend import is_elsewhere
 from inpca.distance.divergences import get_divergence
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
@@ -58,7 +59,7 @@ def read_inputs(estimator: Any, X: Any, models: Query | None) -> Inputs:
         )
     if estimator.metric == "precomputed":
         array = _precomputed(estimator, X)
-        return Inputs(array, TrainingModels(), len(array))
+        return Inputs(array, TrainingModels(), int(array.shape[0]))
     get_divergence(estimator.metric, others=("precomputed",))  # refused before X is looked at
     training = _training_models(estimator, X)
     source = training.open(0)
@@ -99,6 +100,9 @@ def _precomputed(estimator: Any, X: Any) -> Floats:
             "metric='precomputed' takes a distance matrix (m, m), not predictions; name the "
             "divergence, for example metric='bhattacharyya'."
         )
+    if is_elsewhere(X):  # the first pass checks its entries, where they are
+        check_n_components(estimator.n_components, int(X.shape[0]))
+        return cast(Floats, X)
     # Finiteness is checked below, where the entry can be named.
     distances = validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
     check_n_components(estimator.n_components, len(distances))
@@ -174,5 +178,7 @@ def _compute(estimator: Any, X: Ensemble | PredictionSource, m: int) -> Floats |
             memory=estimator.memory,
             executor=estimator.executor,
             progress=estimator.progress,
+            backend=estimator.backend,
+            device=estimator.device,
         ),
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from inpca.backend import is_elsewhere
 from inpca.predictions import Floats, PredictionSource
 from inpca.store.ensemble import Ensemble
 
@@ -44,4 +45,6 @@ def is_source(X: Any) -> bool:
 
 def is_predictions(X: Any) -> bool:
     """Whether `X` holds predictions of models, rather than distances."""
-    return isinstance(X, Ensemble) or is_source(X) or np.asarray(X).ndim == 3
+    if isinstance(X, Ensemble) or is_source(X):
+        return True
+    return bool((X if is_elsewhere(X) else np.asarray(X)).ndim == 3)

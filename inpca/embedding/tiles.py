@@ -147,7 +147,7 @@ def fingerprint(distances: Floats | DistanceTiles) -> str:
     """Hex digest of a matrix in memory; the inputs' fingerprint of one on disk."""
     if hasattr(distances, "fingerprint"):
         return str(distances.fingerprint)
-    array = cast(Floats, distances)
+    array = cast(Floats, to_host(distances))
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     for row in array:
         digest.update(np.ascontiguousarray(row).data)

@@ -4,11 +4,15 @@ array-api-strict has what the standard promises and no more. On its `device1` an
 become NumPy's unasked: what passes here slips to the host nowhere but where `to_host` says so.
 """
 
+import re
 from contextlib import contextmanager
+from operator import attrgetter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import inpca
 from inpca import InputError, ResourceError, TiledMatrix, backend
 from inpca.backend import is_elsewhere, namespace, to_host, to_like
 from inpca.embedding import solve as solve_module
@@ -45,6 +49,17 @@ def tiles(request, monkeypatch):
     if request.param == "many tiles":
         monkeypatch.setattr("inpca.embedding.tiles.DEVICE_TILE_SIZE", 96)
         monkeypatch.setattr("inpca.embedding.centring.DEVICE_STRIP", 40)
+
+
+def test_cupy__has_what_the_solver_asks_of_a_namespace():
+    """It can be looked at without a GPU."""
+    cupy = pytest.importorskip("cupy", exc_type=ImportError)
+    rooms = [Path(backend.__file__), *Path(solve_module.__file__).parent.glob("*.py")]
+    asked = {name for room in rooms for name in re.findall(r"\bxp\.([\w.]+)", room.read_text())}
+    assert {"linalg.qr", "sum", "concat"} < asked
+    apart = {"__name__", "astype", "linalg.diagonal"}  # asked of the standard's arrays alone
+    for name in asked - apart:
+        assert attrgetter(name)(cupy) is not None
 
 
 def test_device1__does_not_become_numpys_unasked():
@@ -241,3 +256,16 @@ def test_solve__takes_no_cpu_for_a_gpu_unasked(monkeypatch):
     with pytest.raises(ResourceError, match="there is none"):
         solve(distances(60), 5, SolveOptions(backend="cupy"))
     assert solve(distances(60), 5, SolveOptions(backend="auto")).solver == "dense"
+
+
+@pytest.mark.parametrize("solver", ["dense", "lanczos"])
+def test_estimator__takes_distances_of_a_device(solver, tmp_path):
+    D = distances(90)
+    given = {"n_components": 4, "metric": "precomputed", "solver": solver, "block_size": 16}
+    expected = inpca.InPCA(**given).fit(D)
+    got = inpca.InPCA(checkpoint=tmp_path / "passes", **given).fit(there(D))
+    np.testing.assert_allclose(got.embedding_, expected.embedding_, atol=1e-6)
+    assert isinstance(got.embedding_, np.ndarray)
+    projected = got.transform(there(D[:7]))
+    assert isinstance(projected, np.ndarray)
+    np.testing.assert_allclose(projected, got.embedding_[:7], atol=1e-5)
