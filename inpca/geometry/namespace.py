@@ -40,7 +40,7 @@ def positions(X: Any, kind: Kind, ends: Pair, xp: Any) -> Any:
         x = xp.sum(roots * along, axis=-1)
         y = xp.sum(roots * across, axis=-1)
         blocks.append(_nearest(x, y, angles, xp))
-    return xp.concat(blocks) if len(blocks) > 1 else blocks[0]
+    return (xp.concat if hasattr(xp, "concat") else xp.concatenate)(blocks)
 
 
 def _moved(values: Any, like: Any, xp: Any) -> Any:
@@ -53,7 +53,9 @@ def _roots(values: Any, kind: Kind, first: int, xp: Any) -> Any:
     """√p of unit length, from predictions of `kind`."""
     check_kind(kind)
     tolerance = ROW_SUM_TOLERANCE[xp.finfo(values.dtype).bits // 8]
-    values = xp.astype(values, xp.float64)
+    # The standard's function; cupy before 14 has the method alone.
+    astype = xp.astype if hasattr(xp, "astype") else type(values).astype
+    values = astype(values, xp.float64)
     if kind == "logits":
         values = values - xp.max(values, axis=-1, keepdims=True)
     if kind == "probs":

@@ -1,5 +1,6 @@
 """Progress (Eq. 4): golden values, identities, any ends, streaming, namespaces, errors."""
 
+import types
 from pathlib import Path
 
 import array_api_strict
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 import inpca
 from inpca import InputError, ResourceError
-from inpca.geometry import kernels_numba
-from inpca.geometry.ends import Pair
+from inpca.geometry import kernels_numba, namespace
+from inpca.geometry.ends import IgnoranceToTruth, Pair
 from inpca.predictions import ArrayPredictions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reference_small.npz"
@@ -258,6 +259,19 @@ def test_another_array_namespace__knows_the_ends_and_the_errors(golden):
         inpca.progress(p, golden["labels"], start="first")
     with pytest.raises(InputError, match="`X` must have shape"):
         inpca.progress(p[0, :, :], golden["labels"])
+
+
+def test_cupys_namespace__needs_no_more_than_its_older_releases_have(monkeypatch):
+    cupy = types.ModuleType("cupy")
+    names = "abs all asarray clip concatenate cos exp finfo float64 isfinite max min nonzero"
+    for name in (names + " ones_like sin sqrt sum where zeros_like").split():
+        setattr(cupy, name, getattr(np, name))
+    monkeypatch.setattr(namespace, "_BLOCK_NUMBERS", 400)  # two models at a time
+    log_p, labels = naive.random_models(5, 50, 4), np.arange(50) % 4
+    pair = IgnoranceToTruth(labels, 4).as_pair()
+    s = namespace.positions(log_p.astype(np.float32), "log_probs", pair, cupy)
+    expected = inpca.progress(log_p, labels, kind="log_probs")
+    np.testing.assert_allclose(s, expected, rtol=0, atol=1e-6)
 
 
 def test_the_slope__is_the_derivative_and_never_decreases():
