@@ -40,6 +40,7 @@ def plan(
     workers: Workers = 0,
     backend: Backend = "numba",
     device: Device = None,
+    metric: Annotated[str, typer.Option(help=METRIC)] = "bhattacharyya",
     as_json: Json = False,
 ) -> None:
     """Say what `distances` would take: reads, memory, disk, time. Refuses what does not fit."""
@@ -55,6 +56,7 @@ def plan(
         chunk_samples=predictions.chunk_samples,
         backend=backend,
         device=device,
+        metric=metric,
     )
     print_record(plan.as_record(), plan.describe(), as_json)
 

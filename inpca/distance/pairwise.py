@@ -81,14 +81,17 @@ def pairwise_distances(
     D_uv = −(1/N) Σ_n ln Σ_c √p_u[n,c] √p_v[n,c], nats per sample (Eq. 2), self-normalised by
     D_uv −= (D_uu + D_vv)/2: identical models are at distance exactly 0. Rounding can make the
     distance of near-copies negative, by less than 1e-7; it is left so, because cutting at zero
-    would bias what is computed from it.
+    would bias what is computed from it. Other divergences by `metric`; all are of squared type.
 
     Parameters
     ----------
     X : predictions (n_models, n_samples, n_classes) of `kind`, an `Ensemble`, or any
         `PredictionSource`
     Y : other models on the same samples; D then is rectangular, (models of X, models of Y)
-    metric : the divergence
+    metric : the divergence: ``"bhattacharyya"``, ``"jeffreys"``, ``"hellinger2"``,
+        ``"geodesic"``, ``"geodesic2"``, ``"jensen-shannon"``, ``"euclidean"`` (mean squared
+        difference), or of an order 0 < α < 1 ``"chernoff:0.3"``, ``"renyi:0.8"``; defined in
+        `inpca.distance.divergences`, compared in the concepts
     kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
     sample_set : of ensembles
     out : folder of a `TiledMatrix`; a killed job goes on where it ended when called again
