@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_geometry.py"
 
 
+@pytest.mark.slow
 def test_benchmark__reports_every_time_and_agrees_with_the_loop() -> None:
     sizes = ["--models", "6", "--samples", "200", "--loop", "2", "--repeats", "1", "--json"]
     command = [sys.executable, str(BENCHMARK), *sizes]
