@@ -36,6 +36,7 @@ def plot_beside(
     *,
     components: Sequence[int] = (1, 2, 3),
     geodesics: Mapping[str, ArrayLike] | None = None,
+    embeddings: Mapping[str, EmbeddingLike] | None = None,
     view: tuple[float, float] = (22.0, -60.0),
     figure: "Figure | None" = None,
 ) -> "Figure":
@@ -51,6 +52,7 @@ def plot_beside(
     pictures : title → (coordinates (n, n_components), table of n rows)
     color, components, view : see `plot_3d`
     geodesics : title → (n_points, n_components) coordinates of a curve in that picture
+    embeddings : title → embedding whose coordinates that picture has, if it is another one
 
     Raises
     ------
@@ -59,7 +61,11 @@ def plot_beside(
     """
     if not pictures:
         raise InputError("`pictures` must hold at least one (coordinates, table).")
-    placed = {title: _placed(embedding, points) for title, (points, _) in pictures.items()}
+    others = embeddings or {}
+    placed = {
+        title: _placed(others.get(title, embedding), points)
+        for title, (points, _) in pictures.items()
+    }
     if figure is None:
         size = (5.8 * len(pictures), 5.4)
         figure = require("matplotlib.pyplot").figure(figsize=size)

@@ -81,7 +81,7 @@ def plot_counts(
     ax.set(
         xlabel=by.replace("_", " "), ylabel=f"models away, of {int((~is_reference(table)).sum()):,}"
     )
-    ax.margins(y=0.12)
+    ax.set_ylim(0, 1.12 * max(1.0, float(below.max())))
     if stack is not None:
         ax.legend(title=stack, frameon=False, fontsize="small")
     return ax

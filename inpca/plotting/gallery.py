@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -285,26 +284,21 @@ def _means(names: Any, rows: Any) -> dict[str, Any]:
 
 
 def _four_point(subject: Subject) -> Any:
-    """The embedding of four points beside that of all models, turned to lie on it."""
-    four = subject.four_point
-    k = min(3, subject.embedding.embedding_.shape[1])
-    reference = SimpleNamespace(
-        embedding_=subject.embedding.embedding_[:, :k],
-        eigenvalues_=subject.embedding.eigenvalues_[:k],
-        signature_=subject.embedding.signature_[:k],
-        explained_stress_=subject.embedding.explained_stress_[:k],
-        explained_stress_root_=subject.embedding.explained_stress_root_[:k],
-    )
-    points, title = four.coordinates[:, :k], "four points"
-    if np.array_equal(np.sort(four.embedding.signature_[:k]), np.sort(reference.signature_)):
-        points = _reordered(points, four.embedding.signature_[:k], reference.signature_)
-        found = align(points, reference.embedding_, reference.signature_)
+    """The embedding of four points beside that of all models, turned to lie on it if it can be."""
+    four, k = subject.four_point, 3
+    whole, points = subject.embedding.embedding_[:, :k], four.coordinates[:, :k]
+    signature, own = subject.embedding.signature_[:k], four.embedding.signature_[:k]
+    embeddings = {}
+    if np.array_equal(np.sort(own), np.sort(signature)):
+        found = align(_reordered(points, own, signature), whole, signature)
         points, title = found.coordinates, f"four points, aligned: RMSD {found.rmsd:.3g}"
-    pictures = {
-        title: (points, subject.models),
-        "all models": (reference.embedding_, subject.models),
-    }
-    return plot_beside(reference, pictures, subject.chosen_color)
+    else:
+        # The sign of a coordinate is arbitrary: both pictures are to look the same way.
+        points = points * np.where((points * whole).sum(axis=0) < 0, -1, 1)
+        title = "four points, not aligned: other signature"
+        embeddings[title] = four.embedding
+    pictures = {title: (points, subject.models), "all models": (whole, subject.models)}
+    return plot_beside(subject.embedding, pictures, subject.chosen_color, embeddings=embeddings)
 
 
 def _reordered(points: Any, own: Any, wanted: Any) -> Any:
