@@ -53,6 +53,17 @@ def test_distances_and_embed__go_through(small_ensemble: inpca.Ensemble) -> None
     assert inpca.load_embedding(small_ensemble.embeddings_path("train")).embedding_.shape == (26, 4)
 
 
+def test_metric__is_any_divergence(small_ensemble: inpca.Ensemble) -> None:
+    path = small_ensemble.path
+    out = run("distances", path, "--metric", "chernoff:.3", "--name", "c", "--quiet").stdout.strip()
+    assert inpca.TiledMatrix.open(out).attrs["metric"] == "chernoff:0.3"
+    embedding = small_ensemble.embeddings_path("c")
+    run("embed", path, "--name", "c", "--components", 2, "--quiet")
+    assert inpca.load_embedding(embedding).embedding_.shape == (26, 2)
+    message = run("plan", path, "--metric", "jefreys", code=3).stderr
+    assert "did you mean 'jeffreys'" in message
+
+
 def test_embed__goes_on_from_the_passes_of_a_killed_call(embedded: Path) -> None:
     ensemble = inpca.open_ensemble(embedded)
     passes = ensemble.embeddings_path("train").with_suffix(".passes")
