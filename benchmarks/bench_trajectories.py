@@ -4,11 +4,11 @@
         [--samples 10000] [--classes 10] [--repetitions 5] [--cpu]
 
 The runs lie in an ensemble on disk, and so do the models that `pairwise_distances` takes, as many
-as give the same number of pairs. Trajectories take 2 · runs · points checkpoints to be read and
-runs · points models to be interpolated and packed, where `pairwise_distances` reads and packs the
-square root of the number of pairs: so the parts are also told one by one. Every repetition measures
-everything once; figures are medians, ratios medians of ratios within one repetition. `--cpu`: one
-thread's processor time instead of wall time.
+as give the same number of pairs, some 449. Trajectories read runs · checkpoints models and
+interpolate runs · points for them, so the ratio falls with the number of checkpoints. Progress is
+known beforehand, and told by itself. Every repetition measures everything once; figures are
+medians, ratios medians of ratios within one repetition. `--cpu`: one thread's processor time
+instead of wall time.
 """
 
 import argparse
@@ -24,7 +24,6 @@ import numpy as np
 
 import inpca
 from inpca.backend import machine
-from inpca.geometry.runs import trajectories
 
 
 def make(path: Path, n_runs: int, shape: tuple[int, int, int]) -> inpca.Ensemble:
@@ -50,12 +49,12 @@ def main() -> None:
     n_pairs = n_runs * (n_runs - 1) // 2 * n_points
     n_models = round((1 + (1 + 8 * n_pairs) ** 0.5) / 2)
     shape = (arguments.checkpoints, arguments.samples, arguments.classes)
-    print(f"{machine().processor}, {datetime.date.today()}, {'processor' if executor else 'wall'} time")
+    clock = "processor" if arguments.cpu else "wall"
+    print(f"{machine().processor}, {datetime.date.today()}, {clock} time")
     with tempfile.TemporaryDirectory() as folder:
         ensemble = make(Path(folder, "e.ensemble"), n_runs, shape)
         flat = ensemble.select(list(np.resize(ensemble.models.index, n_models)))
         index = np.split(inpca.progress(ensemble), n_runs)
-        found = trajectories(ensemble, n_points, index=index)
         seconds: dict[str, list[float]] = defaultdict(list)
         whole = partial(
             inpca.trajectory_distances, ensemble, n_points, index=index, executor=executor
@@ -63,8 +62,7 @@ def main() -> None:
         jobs = {
             "pairwise": partial(inpca.pairwise_distances, flat, executor=executor),
             "trajectories": whole,
-            "of these: reading and interpolating": partial(read, found),
-            "and progress, before": partial(inpca.progress, ensemble, executor=executor),
+            "progress of all checkpoints": partial(inpca.progress, ensemble, executor=executor),
         }
         for job in jobs.values():
             job()
@@ -78,14 +76,6 @@ def main() -> None:
         print(f"{name:<38} {statistics.median(times):8.3f} s")
     ratios = [a / b for a, b in zip(seconds["pairwise"], seconds["trajectories"])]
     print(f"speed of trajectories / pairwise       {statistics.median(ratios):8.2f}")
-
-
-def read(found: object) -> None:
-    """Read every model that the trajectory distances take, on one thread."""
-    for number in range(len(found.s)):  # type: ignore[attr-defined]
-        models = found.at(number)  # type: ignore[attr-defined]
-        for run in range(models.shape[0]):
-            models.read(slice(run, run + 1), slice(None))
 
 
 def parse() -> argparse.Namespace:

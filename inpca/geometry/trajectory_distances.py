@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.embedding.inpca import InPCA
 from inpca.errors import InputError, ResourceError
+from inpca.executor import get_executor
+from inpca.geometry.equal_progress import MOST_RUNS, distances_at_equal_progress
 from inpca.geometry.runs import RunOptions, Runs, Trajectories, trajectories
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
@@ -198,8 +201,10 @@ def trajectory_distances(
 
     d(τ_u, τ_v) = ∫₀¹ D(P_u(s), P_v(s)) ds. Every run is re-indexed in its progress (`reindex`), and
     the runs at one value of s are the models of one small distance problem: only pairs at equal s
-    are computed, by the engine of `pairwise_distances`. Of predictions only blocks are in memory;
-    each checkpoint is read where it is needed, at most twice for each value of s.
+    are computed, by the engine of `pairwise_distances`; of up to 256 runs in memory, and the
+    Bhattacharyya distance, by the engine's kernel in one pass for all s, which is faster and agrees
+    to rounding. Of predictions only blocks are in memory; each checkpoint is read where it is
+    needed, at most twice for each value of s.
 
     Parameters
     ----------
@@ -293,6 +298,10 @@ def _in_memory(
             f"The distances of {n_runs:,} runs at {n_values} values of s need "
             f"{format_bytes(held)} but `memory` is {format_bytes(budget)}; pass `out`, or more."
         )
+    if problem["metric"] == BHATTACHARYYA.name and n_runs <= MOST_RUNS:
+        workers = get_executor(problem["executor"])
+        matrices = distances_at_equal_progress(found, budget - held, workers, report)
+        return TrajectoryDistances(found.runs, found.s, matrices, found.backwards, found.outside)
     matrices = [
         pairwise_distances(
             found.at(number),

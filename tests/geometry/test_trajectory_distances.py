@@ -12,6 +12,9 @@ from scipy.integrate import trapezoid
 from trainings import LABELS, N_CLASSES, training
 
 import inpca
+from inpca.executor import get_executor
+from inpca.geometry.equal_progress import distances_at_equal_progress
+from inpca.geometry.runs import trajectories
 from inpca.geometry.trajectory_distances import trapezoid_weights
 from inpca.store.trajectories import open_trajectories
 from inpca.summary import check_ensemble
@@ -114,6 +117,43 @@ def test_distances__take_any_divergence(runs, metric) -> None:
     progress = [inpca.progress(run, LABELS) for run in runs]
     models = np.stack([inpca.reindex(run, at, 0.5) for run, at in zip(runs, progress)])
     assert np.allclose(found.integrated, inpca.pairwise_distances(models, metric=metric))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_runs", [3, 70, 140])
+def test_one_pass__agrees_with_one_problem_for_each_value(n_runs, dtype) -> None:
+    runs = [training(n, 4 + n % 5, n % 3).astype(dtype) for n in range(n_runs)]
+    runs[1] = runs[1][[0, 2, 1, 3]]  # goes back, and jumps over checkpoints
+    found = trajectories(runs, [0.9, 0.1, 0.15, 0.5, 1.0], labels=LABELS)
+    each = [inpca.pairwise_distances(found.at(number)) for number in range(5)]
+    once = {
+        workers: distances_at_equal_progress(found, 10**9, get_executor(workers), silent)
+        for workers in ("serial", 3)
+    }
+    assert np.allclose(once["serial"], each, atol=1e-6 if dtype == np.float32 else 1e-13)
+    assert np.array_equal(once["serial"], once[3])
+
+
+def test_one_pass__does_not_depend_on_how_samples_are_cut(runs) -> None:
+    wide = [np.tile(run, (1, 40, 1)) for run in runs]  # 1,600 samples: four groups
+    found = trajectories(wide, 3, labels=np.tile(LABELS, 40))
+    found.base.chunk_samples = 1600  # lie together on disk: read at once, where there is room
+    whole = distances_at_equal_progress(found, 10**9, get_executor("serial"), silent)
+    tight = distances_at_equal_progress(found, 5_000_000, get_executor("serial"), silent)
+    assert np.array_equal(whole, tight)
+    with pytest.raises(inpca.ResourceError, match="take fewer workers"):
+        distances_at_equal_progress(found, 1_000_000, get_executor("serial"), silent)
+
+
+def test_one_pass__counts_what_the_floor_caps(caplog) -> None:
+    at = np.eye(3)[LABELS], np.eye(3)[(LABELS + 1) % 3]
+    runs = [np.stack([np.full((40, 3), 1 / 3), end]) for end in at]
+    inpca.trajectory_distances(runs, [0.5, 1.0], index=[[0, 1], [0, 1]])
+    assert "40 of 80 contributions" in caplog.text
+
+
+def silent(done: float, total: float, text: str) -> None:
+    """Report nothing."""
 
 
 def test_weights__are_the_trapezoidal_mean_in_any_order() -> None:
