@@ -27,7 +27,7 @@ ONE_PLACE = {
     "lightning": {"collectors/lightning.py"},
     "pytorch_lightning": {"collectors/lightning.py"},
     "transformers": {"collectors/huggingface.py"},
-    "h5py": {"collectors"},
+    "h5py": {"inpca/export.py", "collectors"},
     "typer": {"inpca/cli", "collectors"},
     "matplotlib": {"inpca/plotting"},
     "plotly": {"inpca/plotting"},
