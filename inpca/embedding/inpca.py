@@ -49,7 +49,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     Parameters
     ----------
     n_components : coordinates to keep, 1 ≤ n_components < m
-    metric : divergence between models, or ``"precomputed"``: `X` is the (m, m) distance matrix
+    metric : divergence between models, see `pairwise_distances`, or ``"precomputed"``: `X` is the
+        (m, m) distance matrix
     kind : what the numbers in an array of predictions are: ``"probs"``, ``"log_probs"``,
         ``"logits"`` or ``"sqrt_probs"``
     sample_set : which of an ensemble's sample sets to compare models on
