@@ -18,12 +18,20 @@ from pathlib import Path
 import cupy
 import numpy as np
 
+from inpca.distance.gpu_device import find_gpu
 from inpca.distance.gpu_layout import TensorShape, largest_slab, source
 from inpca.distance.gpu_upload import SlabUploader
-from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator, find_gpu
+from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator
+from inpca.embedding.centring import CentredOperator
+from inpca.embedding.lanczos import block_lanczos
+from inpca.embedding.tiles import DEVICE_TILE_SIZE
+from inpca.tiling import TileGrid
 
 FULL = {"n_models": 151_407, "n_samples": 50_000, "n_classes": 10}
-PARTS = ("ceilings", "accuracy", "chain", "ten_thousand", "full_models", "upload", "imagenet")
+PARTS = (
+    *("ceilings", "accuracy", "chain", "ten_thousand", "full_models", "upload", "imagenet"),
+    "eigen",
+)
 
 
 @dataclass
@@ -341,6 +349,46 @@ def part_imagenet(gpu) -> None:
         note = f"extrapolated from one slab of 1,000; {rate:,.0f} GFLOP/s; "
         note += f"{preparing * n / slab:.3g} s of it preparation; the bus needs 158 GB"
         report(f"{kind}, ImageNet: 792 × 50,000 × 1,000", took * n / slab, "s", note)
+
+
+# ------------------------------------------------------------------------------------- eigensolver
+class MadeDistances:
+    """D of points in Minkowski space, made on the device in the solver's large tiles."""
+
+    def __init__(self, n_models: int, n_axes: int = 200) -> None:
+        self.grid = TileGrid(n_models, DEVICE_TILE_SIZE)
+        points = cupy.random.default_rng(0).standard_normal((n_models, n_axes), dtype=np.float32)
+        points *= cupy.asarray(0.95 ** np.arange(n_axes), np.float32)
+        signed = points * cupy.asarray(np.where(np.arange(n_axes) % 4 == 3, -1, 1), np.float32)
+        own = (points * signed).sum(1) + np.float32(2 * n_axes)  # a constant that W does not see
+        self.like = points
+        self._tiles = {}
+        for i, j in self.grid.tiles():
+            rows, columns = self.grid.band(i), self.grid.band(j)
+            tile = own[rows, None] + own[columns] - 2 * (points[rows] @ signed[columns].T)
+            if i == j:
+                cupy.fill_diagonal(tile, 0)
+            self._tiles[i, j] = tile
+
+    def read_tile(self, tile):
+        return self._tiles[tile]
+
+
+def part_eigen(gpu, k: int = 50) -> None:
+    """The 50 eigenpairs of largest |λ| of 151,407 models, D in device memory."""
+    operator = CentredOperator(distances := MadeDistances(FULL["n_models"]))
+    cupy.cuda.Device().synchronize()
+    begin = time.perf_counter()
+    result = block_lanczos(
+        operator.apply,
+        operator.n_models,
+        k,
+        frobenius_norm=lambda: operator.frobenius_norm,
+        like=distances.like,
+    )
+    took = time.perf_counter() - begin
+    note = f"{result.n_passes} passes, {int(result.converged.sum())} converged"
+    report(f"{k} eigenpairs from device memory, m = {operator.n_models:,}", took, "s", note)
 
 
 # --------------------------------------------------------------------------------------------- all

@@ -9,8 +9,9 @@ import os
 import numpy as np
 import pytest
 
+from inpca.distance.gpu_device import find_gpu
 from inpca.distance.gpu_upload import SlabUploader
-from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator, find_gpu
+from inpca.distance.kernels_cupy import KINDS, TriangleAccumulator
 from inpca.errors import ResourceError
 
 pytestmark = pytest.mark.gpu
