@@ -358,9 +358,11 @@ class MadeDistances:
     def __init__(self, n_models: int, n_axes: int = 200) -> None:
         self.grid = TileGrid(n_models, DEVICE_TILE_SIZE)
         points = cupy.random.default_rng(0).standard_normal((n_models, n_axes), dtype=np.float32)
-        points *= cupy.asarray(0.95 ** np.arange(n_axes), np.float32)
-        signed = points * cupy.asarray(np.where(np.arange(n_axes) % 4 == 3, -1, 1), np.float32)
-        own = (points * signed).sum(1) + np.float32(2 * n_axes)  # a constant that W does not see
+        sign = np.where(np.arange(n_axes) % 4 == 3, -1, 1)
+        # Time-like axes are short, so that no distance is negative.
+        points *= cupy.asarray(0.95 ** np.arange(n_axes) * np.where(sign < 0, 0.1, 1), np.float32)
+        signed = points * cupy.asarray(sign, np.float32)
+        own = (points * signed).sum(1)
         self.like = points
         self._tiles = {}
         for i, j in self.grid.tiles():
