@@ -166,3 +166,14 @@ def test_largest_slab__fits_and_is_longest():
     assert gpu_layout.memory_needed(slab_samples=samples + 8, **job, **how).total > free
     with pytest.raises(ResourceError, match="compute fewer tiles"):
         gpu_layout.largest_slab(46 * 10**9, job["n_models"], 50_000, 10, **how)
+
+
+def test_gpu__that_is_busy_is_named_with_the_cure(use, monkeypatch):
+    fake = use(count=2)
+
+    def held():
+        raise fake.cuda.runtime.CUDARuntimeError("cudaErrorDevicesUnavailable: busy")
+
+    monkeypatch.setattr(fake.cuda.runtime, "memGetInfo", held)
+    with pytest.raises(ResourceError, match=r"GPU 1 cannot be used .*choose another one with `de"):
+        find_gpu(1)
