@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -39,6 +40,28 @@ class RunOptions(CallbackOptions, total=False):
 
     batches_per_epoch: int | None
     epochs: int | None
+    hold: int
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """One checkpoint, checked, on its way into the run."""
+
+    predictions: dict[str, NDArray[np.floating]]
+    kind: Kind
+    step: int
+    epoch: float
+    metrics: dict[str, float]
+    observables: Mapping[str, Any] | None
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(np.asarray(values).nbytes for values in self.predictions.values())
+
+    def continues(self, other: "_Checkpoint") -> bool:
+        """Whether both can be written as one block."""
+        alike = self.kind == other.kind and self.metrics.keys() == other.metrics.keys()
+        return alike and not (self.observables or other.observables)
 
 
 class BaseRecorder:
@@ -63,6 +86,10 @@ class BaseRecorder:
     n_classes : needed only where the predictions cannot tell
     resume : go on with a run that was cut off; steps that it has already are not recorded again
     restart : delete a run of this id, then start it again
+    hold : bytes of predictions to keep in memory before they are committed, all at once; by
+        default every checkpoint is committed when it is recorded. For short trainings, whose
+        checkpoints come faster than a disk makes them durable; what is held when a training
+        breaks off is lost
 
     Raises
     ------
@@ -85,6 +112,7 @@ class BaseRecorder:
         n_classes: int | None = None,
         resume: bool = False,
         restart: bool = False,
+        hold: int = 0,
     ) -> None:
         if not set_names:
             raise InputError("`sample_sets` must name at least one sample set, not none.")
@@ -99,6 +127,8 @@ class BaseRecorder:
         self._labels: dict[str, Labels] = {}
         self._expected_classes = 0  # of the ensemble, once it is there
         self._writer: Any = None
+        self._hold = hold
+        self._held: list[_Checkpoint] = []
         self.recorded_steps: list[int] = []
         self._seen_step = 0
         self._closed = False
@@ -119,6 +149,7 @@ class BaseRecorder:
     def close(self) -> None:
         """End the run; what was recorded stays. A second call does nothing."""
         if not self._closed:
+            self._flush()
             self._warn_of_end()
         self.release()
 
@@ -174,16 +205,32 @@ class BaseRecorder:
         for name in self._set_names:
             self._check_classes(name, predictions[name].shape[-1], step)
             self._check_labels(name, labels[name], step)
-        self._writer.append(
-            dict(predictions),
-            kind=kind,
-            step=step,
-            epoch=epoch,
-            metrics=dict(metrics or {}),
-            observables=observables,
+        checkpoint = _Checkpoint(
+            dict(predictions), kind, step, epoch, dict(metrics or {}), observables
         )
+        if not (self._held and checkpoint.continues(self._held[-1])):
+            self._flush()
+        self._held.append(checkpoint)
+        if observables or sum(held.n_bytes for held in self._held) > self._hold:
+            self._flush()
         self.recorded_steps.append(step)
         self.n_recorded += 1
+
+    def _flush(self) -> None:
+        """Commit the checkpoints that are held, all of them or none."""
+        held, self._held = self._held, []
+        if len(held) == 1:
+            self._writer.append(**vars(held[0]))
+        elif held:
+            names, metrics = held[0].predictions, held[0].metrics
+            with self._writer.transaction():
+                self._writer.stage(
+                    {name: np.stack([one.predictions[name] for one in held]) for name in names},
+                    held[0].kind,
+                    [one.step for one in held],
+                    [one.epoch for one in held],
+                    {name: [one.metrics[name] for one in held] for name in metrics},
+                )
 
     def _create(
         self, predictions: Mapping[str, NDArray[np.floating]], labels: Mapping[str, Labels]

@@ -24,6 +24,8 @@ from inpca.errors import InputError
 
 # Networks are recorded in batches of so many samples: bounded memory, the same bytes each time.
 _RECORD_BATCH = 1_000
+# A short training is committed at once, by a tenth of the fsyncs; a long one now and then.
+_HELD_BYTES = 32 << 20
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
@@ -170,7 +172,7 @@ def train(
     Raises
     ------
     DivergedError
-        If the loss or a prediction is no longer a number; what was recorded so far stays.
+        If the loss or a prediction is no longer a number.
     InputError
         If the architecture cannot take the data, or a name in `training` is unknown.
     """

@@ -320,8 +320,8 @@ def test_run_sweep__leaves_runs_of_another_process_to_it(folder):
 
 LONG = """
 data: {name: npz, path: blobs.npz}
-seeds: 4
-common: {epochs: 150, batch_size: 4, checkpoints: 40, lr: 0.01}
+seeds: 3
+common: {epochs: 100, batch_size: 4, checkpoints: 8, lr: 0.01}
 grid: {architecture: [linear, mlp], optimizer: nesterov}
 """
 PROGRAM = """
@@ -357,17 +357,15 @@ def test_sweep__killed_and_restarted_gives_the_same_bytes(folder, workers):
     sweep = sweep_of(folder, LONG)
     run_sweep(sweep, folder / "alone", workers=1)
     process = start(folder, folder / "e", workers=workers)
-    # In the middle of its third run, whichever that is.
-    wait_for(lambda: len(list(folder.glob("e/runs/*.zarr/zarr.json"))) >= 3, process)
+    # In the middle of its second run or third, whichever that is.
+    wait_for(lambda: len(list(folder.glob("e/runs/*.zarr/zarr.json"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     killed = states(sweep.trainings, folder / "e", N_TRAIN)
     assert "missing" in killed.values()
-    run_sweep(sweep, folder / "e", workers=1)
-    left = [run for run, state in killed.items() if state != "done"]
-    assert left
-    if workers == 2:  # the workers of the dead driver may have been at a run, and are gone now
-        run_sweep(sweep, folder / "e", workers=1)
+    # The workers of a dead driver may still be at a run for a moment: it is left to them.
+    while run_sweep(sweep, folder / "e", workers=1).elsewhere:
+        time.sleep(0.1)
     assert stored(folder / "e") == stored(folder / "alone")
     assert inpca.open_ensemble(folder / "e").check() == []
 

@@ -487,3 +487,31 @@ def test_recorder__other_classes_are_no_matter_of_order(tmp_path):
 def test_recorder__refuses_a_bad_config_or_run_before_the_training(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         recorder(tmp_path / "e", **options)
+
+
+@pytest.mark.parametrize("hold", [1, 700, 1 << 20])
+def test_recorder__that_holds_checkpoints_stores_the_same_bytes(tmp_path, hold):
+    model = network()
+    for name, options in (("plain", {}), ("held", {"hold": hold})):
+        with recorder(tmp_path / name, **options) as rec:
+            for step in range(5):
+                metrics = {"rate": 0.1} if step > 2 else None
+                rec.step(model, step=step, epoch=step / 4, metrics=metrics)
+        assert rec.n_recorded == 5
+    plain, held = (
+        {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (tmp_path / "plain" / "runs", tmp_path / "held" / "runs")
+    )
+    assert plain == held
+
+
+def test_recorder__what_is_held_is_not_committed_when_the_training_breaks_off(tmp_path):
+    model = network()
+    rec = recorder(tmp_path / "e", hold=1 << 20)
+    rec.step(model, step=0, epoch=0)
+    rec.release()
+    assert inpca.open_ensemble(tmp_path / "e").runs == []
