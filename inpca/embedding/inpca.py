@@ -222,7 +222,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         """
         check_is_fitted(self)
         if is_elsewhere(X) and not is_predictions(X):
-            return cast(Float64, to_host(self._project(X)))
+            return cast(Float64, to_host(self._project(cast(Floats, X))))
         if self.metric == "precomputed" and not is_predictions(X):
             distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
             return self._project(distances)
