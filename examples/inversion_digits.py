@@ -32,7 +32,7 @@ from inpca.plotting import inversion as plots
 
 LEVELS = np.array([0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01])
 SIGMAS = (0.0, 0.5, 1.0, 1.5)
-SIZES = (200, 300, 450, 700, 1100, 1797)
+SIZES = (400, 500, 650, 850, 1100, 1400, 1797)
 
 
 class Claims:
@@ -163,7 +163,7 @@ def levels_and_sizes(
     train, test = order[:1297], order[1297:]
     x, x_test = (standardised(images[part], images[train]) for part in (train, test))
     n_seeds = max(3, args.seeds // 4)
-    start = follow(network(range(n_seeds)), x, y[train], epochs=args.epochs)
+    start = follow(network(range(args.seeds)), x, y[train], epochs=args.epochs)
     found = [one.phi for one in start.inversions() if one.found]
     phi = (min(found), max(found))
     z, ends = [], {name: [] for name in OBSERVABLES}
@@ -173,6 +173,7 @@ def levels_and_sizes(
         times = [inv.checkpoint_at_error(error, level) for error in start.train_error]
         sets = np.array([wrong[t] for wrong, t in zip(start.wrong, times)])
         z.append(inv.conservation(sets).z)
+        sets = sets[:n_seeds]
         for kind, left_out in (("S(t)", sets), ("random", rng.permuted(sets, axis=1))):
             stack = network(range(n_seeds))
             after = follow(stack, x, y[train], epochs=args.epochs, kept=~left_out,
@@ -188,16 +189,10 @@ def levels_and_sizes(
     worse = errors["without S(t), noise 0"].mean() - errors["without random, noise 0"].mean()
     claims.check("leaving out S(t) costs more test error than leaving out others",
                  f"{100 * worse:+.1f} points on average", worse > 0)  # fmt: skip
+    print(f"       stragglers are most conserved at ε_tr = {LEVELS[np.argmax(z)]:g}, "
+          f"z = {max(z):.0f}; φ = {np.mean(found):.3f}")  # fmt: skip
     fractions = np.array([fraction_of(images, y, size, n_seeds, args.epochs) for size in SIZES])
-    error = fractions.std(axis=1, ddof=1) / np.sqrt(n_seeds)
-    print(f"       φ at P = {', '.join(map(str, SIZES))}: "
-          + ", ".join(f"{value:.3f}" for value in fractions.mean(axis=1)))  # fmt: skip
-    try:
-        limit = {"digits": inv.fraction_limit(SIZES, fractions.mean(axis=1), error)}
-        print(f"       φ_∞ = {limit['digits'].phi:.3f} ± {limit['digits'].phi_error:.3f}")
-    except inpca.InputError as problem:
-        limit = {}
-        print(f"       no limit of φ: {problem}")
+    limit = limit_of(fractions)
 
     def panels(axes: list) -> None:
         plots.plot_levels(LEVELS, {n: np.array(v).T for n, v in ends.items()}, phi=phi,
@@ -210,7 +205,7 @@ def levels_and_sizes(
 
 
 def fraction_of(images: np.ndarray, y: np.ndarray, size: int, n_seeds: int, epochs: int) -> list:
-    """φ of `n_seeds` networks, each on a random part of the digits of its own."""
+    """φ of `n_seeds` networks, each on a random part of the digits; NaN without inversion."""
     fractions = []
     for seed in range(n_seeds):
         part = np.random.default_rng(100 + seed).permutation(len(y))[:size]
@@ -218,6 +213,26 @@ def fraction_of(images: np.ndarray, y: np.ndarray, size: int, n_seeds: int, epoc
                      epochs=epochs)  # fmt: skip
         fractions.append(one.inversions()[0].phi)
     return fractions
+
+
+def limit_of(fractions: np.ndarray) -> dict[str, inv.FractionLimit]:
+    """The limit of φ, (n_sizes, n_seeds), over the sizes at which every network inverts."""
+    sizes = [f"{size} ({np.isfinite(row).sum()} of {len(row)} invert)"
+             for size, row in zip(SIZES, fractions) if np.isnan(row).any()]  # fmt: skip
+    if sizes:
+        print(f"       left out of the limit: P = {', '.join(sizes)}")
+    rows = np.isfinite(fractions).all(axis=1)
+    mean = fractions[rows].mean(axis=1)
+    error = fractions[rows].std(axis=1, ddof=1) / np.sqrt(fractions.shape[1])
+    print(f"       φ at P = {', '.join(map(str, np.array(SIZES)[rows]))}: "
+          + ", ".join(f"{value:.3f}" for value in mean))  # fmt: skip
+    try:
+        limit = inv.fraction_limit(np.array(SIZES)[rows], mean, error)
+    except inpca.InputError as problem:
+        print(f"       no limit of φ: {problem}")
+        return {}
+    print(f"       φ_∞ = {limit.phi:.3f} ± {limit.phi_error:.3f}")
+    return {"digits": limit}
 
 
 # -- figures --------------------------------------------------------------------------------------

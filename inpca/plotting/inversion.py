@@ -201,6 +201,8 @@ def plot_fraction_limit(
             said = rf"$\phi_\infty$ = {limit.phi:.3f} ± {limit.phi_error:.3f}"
             ax.plot(dense, limit.at(dense), "--", color=color, label=said)
             ax.axhline(limit.phi, color=color, lw=0.6, alpha=0.6)
+    ax.set_xticks(x, [f"{size:g}" for size in x])
+    ax.set_xticks([], minor=True)
     ax.set(xlabel="size of the training set $P$", ylabel=r"fraction of stragglers $\phi$")
     _finish(ax)
     return ax
