@@ -16,6 +16,7 @@ import typer
 
 import inpca
 from inpca.cli import (
+    attribution,
     distances,
     embeddings,
     embeddings_more,
@@ -35,6 +36,7 @@ _GROUPS = (
     embeddings_more,
     geometry,
     inversion,
+    attribution,
     pictures,
     trajectories,
 )

@@ -19,7 +19,7 @@ def plot(
         typer.Argument(
             help="pairs, 3d, manifold, spectrum, corner, counts, progress-error, progress-epoch, "
             "explained, samples, joint, four-point, dendrogram, trajectories, importance, tubes, "
-            "or page (interactive)"
+            "shares, or page (interactive)"
         ),
     ] = "pairs",
     output: Annotated[

@@ -71,7 +71,7 @@ def learning_table(
     checkpoint's predictions.
     """
     models = ensemble.models
-    own = models[~models.index.str.startswith("@")]
+    own = models[models["kind"] != "reference"]
     view = ensemble.select(list(own.index))
     labels = ensemble.sample_sets[sample_set].labels
     clock = pd.Series(

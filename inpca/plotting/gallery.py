@@ -14,6 +14,7 @@ from inpca.plotting import curves, figures
 from inpca.plotting.beside import plot_beside
 from inpca.plotting.corner import plot_corner
 from inpca.plotting.counts import plot_counts
+from inpca.plotting.shares import plot_shares
 from inpca.plotting.style import require
 from inpca.plotting.subject import Subject
 from inpca.plotting.table import colorable, is_reference
@@ -309,6 +310,10 @@ def _reordered(points: Any, own: Any, wanted: Any) -> Any:
     return points[:, order]
 
 
+def _shares(subject: Subject) -> Any:
+    return plot_shares(subject.attribution, subject.late, "the tenth that is learnt last").figure
+
+
 GALLERY: dict[str, Picture] = {
     "pairs": Picture(_pairs, "Pairs of the first coordinates.", _nothing),
     "3d": Picture(_space, "Three coordinates.", _three),
@@ -345,5 +350,8 @@ GALLERY: dict[str, Picture] = {
     "importance": Picture(_importance, "Which settings tell trainings apart.", _settings),
     "tubes": Picture(
         _tubes, "Width of each configuration's tube, and distance to the geodesic.", _seeds
+    ),
+    "shares": Picture(
+        _shares, "Share of the samples that are learnt last in each coordinate.", _runs
     ),
 }

@@ -14,8 +14,10 @@ from inpca.embedding.joint import match_distances
 from inpca.embedding.stress import explained_pairwise_distances
 from inpca.embedding.subsets import explained_by_samples
 from inpca.errors import InputError
+from inpca.geometry.attribution import Attribution, attribution
 from inpca.geometry.four_point import FourPoint, four_point
 from inpca.geometry.importance import Importance, configuration_importance
+from inpca.geometry.learning import learning_table
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.reindexed import GeodesicModel
 from inpca.geometry.trajectory_distances import (
@@ -200,6 +202,20 @@ class Subject:
     @property
     def _distances(self) -> Floats | TiledMatrix:
         return self.matrix
+
+    # -- samples ------------------------------------------------------------------------------
+
+    @cached_property
+    def attribution(self) -> Attribution:
+        """Each sample's part of each coordinate."""
+        return attribution(self.ensemble, self.embedding, **self.options)
+
+    @cached_property
+    def late(self) -> NDArray[np.bool_]:
+        """The tenth of the samples that is learnt last, on average over the runs."""
+        table = learning_table(self.own, sample_set=self.sample_set, memory=self.memory)
+        rank = table.fillna(1.0).mean(axis=1).rank(method="first").to_numpy()
+        return np.asarray(rank > 0.9 * len(rank))
 
     # -- whole trainings ----------------------------------------------------------------------
 

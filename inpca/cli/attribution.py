@@ -1,0 +1,112 @@
+"""The verb that asks which samples bend the manifold."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import inpca
+from inpca.cli.options import EnsemblePath, Json, Memory, Quiet, Workers
+from inpca.cli.services import print_json, print_table
+from inpca.errors import InputError
+
+
+def attribution(
+    path: EnsemblePath,
+    name: Annotated[str, typer.Option("--name", "-n", help="the embedding")] = "train",
+    samples: Annotated[
+        Path | None,
+        typer.Option("--samples", help="file with the chosen samples' numbers, one a line, from 0"),
+    ] = None,
+    late: Annotated[
+        float, typer.Option("--late", help="without --samples: the share that is learnt last")
+    ] = 0.1,
+    components: Annotated[
+        int, typer.Option("--components", "-k", help="coordinates; 0: all of the embedding")
+    ] = 0,
+    split: Annotated[
+        bool,
+        typer.Option("--split", help="also embed by the chosen samples alone, and by the others"),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="CSV file: shares of every sample, when it is learnt"),
+    ] = None,
+    memory: Memory = "",
+    workers: Workers = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Share of some samples (stragglers) in each coordinate, beside that of average ones."""
+    from inpca.geometry.attribution import attribution as attribute
+    from inpca.geometry.attribution import sample_mask
+    from inpca.geometry.learning import learning_table
+    from inpca.geometry.split import split_embedding
+
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    if not 0 < late < 1:
+        raise InputError(f"`--late` must be a share between 0 and 1, not {late}.")
+    ensemble = inpca.open_ensemble(path)
+    embedding = inpca.load_embedding(ensemble.embeddings_path(name))
+    sample_set = embedding.sample_set
+    options: dict[str, Any] = {"memory": memory or None, "progress": not quiet}
+    learnt = None
+    if samples is None or output is not None:
+        table = learning_table(ensemble, sample_set=sample_set, **options)
+        learnt = table.fillna(1.0).mean(axis=1)
+    options["executor"] = workers or None
+    found = attribute(ensemble, embedding, n_components=components or None, **options)
+    chosen = sample_mask(_chosen(samples, late, learnt), len(found.parts))
+    if output is not None:
+        assert learnt is not None
+        _write(output, learnt, found.shares, chosen)
+    compared, parts = found.compare(chosen).reset_index(), None
+    if split:
+        matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
+        view = ensemble.with_references().select(list(matrix.models.index))
+        options |= {"n_components": len(compared), "sample_set": sample_set}
+        parts = split_embedding(view, matrix, chosen, **options).explained
+    _show(compared, parts, as_json)
+
+
+def _chosen(samples: Path | None, late: float, learnt: Any) -> Any:
+    """The samples of the file, or those that are learnt last."""
+    if samples is not None:
+        return _read_samples(samples)
+    return (learnt.rank(method="first") > (1 - late) * len(learnt)).to_numpy()
+
+
+def _write(output: Path, learnt: Any, shares: Any, chosen: Any) -> None:
+    columns = {f"share_{k + 1}": share for k, share in enumerate(shares.T)}
+    learnt.to_frame("learnt_at").assign(**columns, chosen=chosen).to_csv(output)
+
+
+def _show(compared: Any, parts: Any, as_json: bool) -> None:
+    if as_json:
+        record = {"coordinates": compared.to_dict(orient="records")}
+        if parts is not None:
+            record["explained"] = parts.to_dict(orient="records")
+        print_json(record)
+        return
+    print_table(compared, as_json=False)
+    if parts is not None:
+        typer.echo("\nexplained pairwise distances of each set of samples alone:")
+        print_table(parts, as_json=False)
+
+
+def _read_samples(path: Path) -> Any:
+    """Numbers of samples from a file, one a line."""
+    import numpy as np
+
+    try:
+        return np.atleast_1d(np.loadtxt(path, dtype=np.int64))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"`--samples` {path} must hold whole numbers, one a line ({error})."
+        ) from error
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command()(attribution)
