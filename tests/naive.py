@@ -165,7 +165,7 @@ def joint_embedding(d_other, d, n_components):
 
 
 def class_manifolds(activations, labels):
-    """Radii (Eq. 9, sum over pairs) and centre distances (Eq. 10) of unit-normalised activations."""
+    """Radii (Eq. 9, over pairs) and centre distances (Eq. 10) of unit-normalised activations."""
     units = [row / np.sqrt((row**2).sum()) for row in np.asarray(activations, np.float64)]
     classes = sorted(set(np.asarray(labels).tolist()))
     sets = [[x for x, label in zip(units, labels) if label == c] for c in classes]
