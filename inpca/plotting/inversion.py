@@ -201,7 +201,7 @@ def plot_fraction_limit(
             said = rf"$\phi_\infty$ = {limit.phi:.3f} ± {limit.phi_error:.3f}"
             ax.plot(dense, limit.at(dense), "--", color=color, label=said)
             ax.axhline(limit.phi, color=color, lw=0.6, alpha=0.6)
-    ax.set_xticks(x, [f"{size:g}" for size in x])
+    ax.set_xticks(x, [f"{size:g}" for size in x], rotation=45)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="size of the training set $P$", ylabel=r"fraction of stragglers $\phi$")
     _finish(ax)
@@ -365,5 +365,6 @@ def _log_epochs(ax: Any, times: Floats) -> None:
 
 def _finish(ax: Any) -> None:
     ax.grid(alpha=0.25)
-    for handle in ax.legend(frameon=False, fontsize=9).legend_handles:
+    legend = ax.legend(fontsize=9, framealpha=0.8, edgecolor="none")
+    for handle in legend.legend_handles:
         handle.set_alpha(1.0)  # runs are faint where there are many of them
