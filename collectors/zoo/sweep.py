@@ -1,12 +1,15 @@
-"""A sweep: a data set, and every training that one file asks for.
+"""A sweep: a data set, and every training that one file asks for::
 
-# digits.yaml
-data: {name: digits}
-seeds: 3                        # 0, 1, 2; or a list of them
-common: {epochs: 30, batch_size: 64}
-grid:                           # one mapping, or a list of them; each is a product of its lists
-  - {architecture: [mlp, cnn], optimizer: [sgd, nesterov], lr: [0.1, 0.5]}
-  - {architecture: [mlp, cnn], optimizer: adam, lr: 1.0e-3}
+    # digits.yaml
+    data: {name: digits}
+    seeds: 3                    # 0, 1, 2; or a list of them
+    common: {epochs: 30, batch_size: 64}
+    grid:                       # one mapping, or a list of them; each the product of its lists
+      - {architecture: [mlp, cnn], optimizer: [sgd, nesterov], lr: [0.1, 0.5]}
+      - {architecture: [mlp, cnn], optimizer: adam, lr: 1.0e-3}
+
+Keys of ``data`` are those of `DataSettings`, those of ``common`` and ``grid`` the attributes of
+`Training` (`COLUMNS`); any of these may be a list.
 """
 
 from collections.abc import Callable, Iterator, Mapping
