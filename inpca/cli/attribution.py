@@ -49,7 +49,7 @@ def attribution(
         raise InputError(f"`--late` must be a share between 0 and 1, not {late}.")
     ensemble = inpca.open_ensemble(path)
     embedding = inpca.load_embedding(ensemble.embeddings_path(name))
-    sample_set = embedding.sample_set
+    sample_set = embedding.sample_set_ or embedding.sample_set
     options: dict[str, Any] = {"memory": memory or None, "progress": not quiet}
     learnt = None
     if samples is None or output is not None:

@@ -85,7 +85,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     weights_ : (m,) of the models, or None. With weights the eigenvectors are v = u / √w for u of
         √w W₀ √w, W₀ centred by weighted means; residuals, norm and stress are of that matrix
     joint_ : name → (m, n_components), the models on other sample sets, see `join`
-    models_ : DataFrame of the training models, or None
+    models_, sample_set_ : DataFrame of the training models and name of their sample set, or None
     solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
         `inpca.embedding.solve.Solution`
     n_features_in_ : m for distances; numbers per model, N · C, for predictions
@@ -111,6 +111,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     weights_: Float64 | None
     joint_: dict[str, Float64]
     models_: pd.DataFrame | None
+    sample_set_: str | None
 
     def __init__(
         self,
@@ -199,6 +200,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self._learn(solution if rows is None else solution.of_rows(rows))
         self._training = inputs.training
         self.models_ = inputs.training.models
+        self.sample_set_ = inputs.training.sample_set
         self.joint_ = {}
         return self
 

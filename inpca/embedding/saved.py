@@ -110,6 +110,7 @@ def restore(
     fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
     fitted.models_ = models
     fitted._training = TrainingModels.from_record(attrs["training"], path, models)
+    fitted.sample_set_ = fitted._training.sample_set
     if _TRAINING in arrays:
         fitted._training.kept = True
         fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")

@@ -193,7 +193,7 @@ def _predictions(X: Models, embedding: Any, kind: Kind, sample_set: str | None) 
         if models is not None:
             X = X.with_references() if any(key.startswith("@") for key in models.index) else X
             X = X.select(list(models.index))
-        sample_set = sample_set or embedding.sample_set
+        sample_set = sample_set or embedding.sample_set_ or embedding.sample_set
     return source_of(X, kind, sample_set or "train", "X")
 
 

@@ -99,7 +99,7 @@ class Subject:
     @property
     def sample_set(self) -> str:
         """The sample set that the embedding is of."""
-        return self.embedding.sample_set
+        return self.embedding.sample_set_ or self.embedding.sample_set
 
     @property
     def labels(self) -> NDArray[np.int64]:

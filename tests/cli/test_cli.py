@@ -203,7 +203,7 @@ def test_plot_page__is_html_by_default(
     embedded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("plot", embedded, "page").stdout.strip() == "inpca.html"
+    assert run("plot", embedded, "page").stdout.strip() == "page.html"
 
 
 def test_embed__says_that_it_replaces_an_embedding(embedded: Path) -> None:

@@ -126,8 +126,8 @@ def test_stored_distances__refuse_to_repair_what_is_no_tile(log_p, tmp_path):
 @pytest.mark.parametrize(
     ("change", "name"),
     [
-        (lambda log_p: {"X": log_p[::-1]}, "predictions"),
-        (lambda log_p: {"X": log_p[:-1]}, "predictions"),
+        (lambda log_p: {"X": log_p[::-1]}, "predictions of other values"),
+        (lambda log_p: {"X": log_p[:-1]}, "90 models instead of 89"),
         (lambda log_p: {"X": log_p.astype(np.float64)}, "dtype"),
         (lambda log_p: {"X": log_p, "tile_size": 32}, "tile_size 16 instead of 32"),
     ],

@@ -88,6 +88,7 @@ def test_ensemble__is_read_in_the_order_of_the_embedding(tmp_path, models):
         ensemble.add_run(f"run-{run}", {"train": models[run::4]}, kind="log_probs")
     view = inpca.open_ensemble(tmp_path / "e").with_references()
     embedding = inpca.InPCA(3).fit(view)
+    assert embedding.sample_set_ == "train"
     found = attribution(inpca.open_ensemble(tmp_path / "e"), embedding)
     assert found.parts.sum(axis=0) == pytest.approx(embedding.eigenvalues_, rel=1e-5)
 
