@@ -65,7 +65,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write one page that stands alone: every figure that the ensemble allows, the numbers."""
-    from inpca.plotting.gallery import GALLERY, available, draw
+    from inpca.plotting.gallery import GALLERY, available, draw, too_heavy
     from inpca.plotting.page import page_path
     from inpca.plotting.report import build_report
     from inpca.plotting.subject import Subject
@@ -75,6 +75,9 @@ def report(
     subject = Subject(inpca.open_ensemble(path), name, color, memory or None, workers or None)
     more = {}
     names = [] if brief else [one for one in available(subject) if one not in _IN_EVERY_REPORT]
+    for one in [one for one in names if too_heavy(one, subject)]:
+        typer.echo(f"left out, it takes long: inpca plot {path} {one}", err=True)
+        names.remove(one)
     with reporting(not quiet, "report") as tell:
         for done, one in enumerate(names):
             tell(done, len(names), one)

@@ -22,6 +22,8 @@ from inpca.plotting.trajectories import plot_dendrogram, plot_importance
 
 # In Fig. 4 a model is away from the manifold if it is further than this from truth, in nats.
 _AWAY = 2.0
+# Operations of one set of distances beyond which a report does not compute others like it.
+_MOST_WORK = 1e12
 # Numbers that every table has, or that say which training rather than how it was trained.
 _NO_SETTINGS = {"run", "checkpoint", "step", "epoch", "kind", "seed"}
 
@@ -35,11 +37,13 @@ class Picture:
     draw : makes the matplotlib figure of a `Subject`
     caption : what it shows, one sentence
     lacks : what a subject lacks for it, in words; None if it can be drawn
+    heavy : whether it takes as much work as the distances, or a multiple
     """
 
     draw: Callable[[Subject], Any]
     caption: str
     lacks: Callable[[Subject], str | None]
+    heavy: bool = False
 
 
 def draw(name: str, subject: Subject) -> Any:
@@ -69,6 +73,11 @@ def picture_called(name: str) -> Picture:
 def available(subject: Subject) -> list[str]:
     """Names of the pictures that the ensemble's columns and runs allow."""
     return [name for name, picture in GALLERY.items() if picture.lacks(subject) is None]
+
+
+def too_heavy(name: str, subject: Subject) -> bool:
+    """Whether the picture is left out of a report: it would take long, and can be asked for."""
+    return GALLERY[name].heavy and subject.work > _MOST_WORK
 
 
 # --- what is needed --------------------------------------------------------------------------
@@ -335,7 +344,10 @@ GALLERY: dict[str, Picture] = {
         _averages,
     ),
     "samples": Picture(
-        _samples, "How well embeddings from few samples explain all distances.", _nothing
+        _samples,
+        "How well embeddings from few samples explain all distances.",
+        _nothing,
+        heavy=True,
     ),
     "joint": Picture(_joint, "Other sample sets in the embedding's coordinates (Eq. 10).", _joined),
     "four-point": Picture(
@@ -352,6 +364,6 @@ GALLERY: dict[str, Picture] = {
         _tubes, "Width of each configuration's tube, and distance to the geodesic.", _seeds
     ),
     "shares": Picture(
-        _shares, "Share of the samples that are learnt last in each coordinate.", _runs
+        _shares, "Share of the samples that are learnt last in each coordinate.", _runs, heavy=True
     ),
 }

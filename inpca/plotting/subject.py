@@ -112,6 +112,11 @@ class Subject:
         models = self.models
         return self.ensemble.select(list(models.index[~is_reference(models)]))
 
+    @property
+    def work(self) -> float:
+        """Operations of the distances: two for each pair of models, sample and class."""
+        return float(len(self.models)) ** 2 * len(self.labels) * self.ensemble.n_classes
+
     @cached_property
     def matrix(self) -> TiledMatrix:
         """The distances `name`."""

@@ -6,7 +6,7 @@ from matplotlib import pyplot
 
 import inpca
 from inpca.errors import InputError
-from inpca.plotting.gallery import GALLERY, available, draw
+from inpca.plotting.gallery import GALLERY, available, draw, too_heavy
 from inpca.plotting.subject import Subject
 
 N, C, CHECKPOINTS = 40, 4, 9
@@ -99,3 +99,9 @@ def test_geodesic__ends_at_ignorance_and_truth(subject):
     for key, end in (("@ignorance", 0), ("@truth", -1)):
         own = subject.embedding.embedding_[models.index.get_loc(key)]
         assert subject.geodesic[end] == pytest.approx(own, abs=1e-4)
+
+
+def test_heavy_pictures__are_not_computed_for_a_report_of_many_models(subject, monkeypatch):
+    assert not any(too_heavy(name, subject) for name in GALLERY)
+    monkeypatch.setattr(Subject, "work", 1e13)
+    assert [name for name in GALLERY if too_heavy(name, subject)] == ["samples", "shares"]
