@@ -101,8 +101,10 @@ def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress
     for number, slab in enumerate(slabs):
         buffer, n_samples = number % 2, slab.stop - slab.start
         tasks = kernel.jobs(buffer, n_samples)
-        if number + 1 < len(slabs):  # the next slab is read beside the computation
-            tasks = [*_reading(job, block, kernel, 1 - buffer, slabs[number + 1]), *tasks]
+        if number + 1 < len(slabs):
+            # The next slab is read beside the computation, which a GPU does in the first task.
+            reading = _reading(job, block, kernel, 1 - buffer, slabs[number + 1])
+            tasks = [*tasks[:1], *reading, *tasks[1:]]
         _drain(job.executor, tasks)
         progress.advance(n_pairs * n_samples / job.plan.n_samples)
     job.self_sums.update(kernel.self_sums())

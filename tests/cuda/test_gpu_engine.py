@@ -8,10 +8,13 @@ from emulator import missing_tools
 from emulator.oracle import predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tight import least_memory
 
 from inpca import InputError, ResourceError, TiledMatrix, pairwise_distances
 from inpca.distance import gpu_layout
+from inpca.distance.block_cupy import CupyBlock
 from inpca.distance.choice import choose_backend
+from inpca.distance.gpu_device import find_gpu
 from inpca.distance.gpu_layout import Gpu
 from inpca.distance.planner import make_plan, plan_distances
 from inpca.predictions import ArrayPredictions
@@ -102,6 +105,31 @@ def test_engine__takes_each_prediction_once_a_block(use, short_launches):
     _, info = pairwise_distances(source, **GPU, return_info=True)
     assert len(info.plan.blocks) == 1
     assert (source.reads == 1).all()
+
+
+@emulated
+def test_engine__starts_the_gpu_before_it_reads_the_next_slab(use, short_launches, monkeypatch):
+    use()
+    order = []
+
+    class Noted(Counted):
+        def read(self, models, samples):
+            order.append("read")
+            return super().read(models, samples)
+
+    def add(block, buffer, n_samples):
+        order.append("add")
+        real(block, buffer, n_samples)
+
+    real = CupyBlock._add
+    monkeypatch.setattr(CupyBlock, "_add", add)
+    source = Noted(predictions(10, 70, 3))
+    memory = least_memory(source.shape, gpu=find_gpu())
+    order.clear()
+    _, info = pairwise_distances(source, **GPU, memory=memory, return_info=True)
+    assert len(info.plan.slabs) == order.count("add") > 2
+    # One worker takes the tasks in turn: the last slab is read once the GPU has begun another.
+    assert order[-2:] == ["read", "add"]
 
 
 @emulated
