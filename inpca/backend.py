@@ -4,6 +4,7 @@ besides the GPU kernels; nothing heavy is imported before it is asked for."""
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -108,6 +109,13 @@ def as_float64(values: Any) -> Any:
         return values.astype("float64")
     xp = namespace(values)
     return xp.astype(values, xp.float64, copy=True)
+
+
+def concatenate(parts: Sequence[Any], axis: int = 0) -> Any:
+    """`parts` one behind the other, where they are."""
+    xp = namespace(parts[0])
+    # The standard's function; cupy has it from 14 on, NumPy from 2 on.
+    return (xp.concat if hasattr(xp, "concat") else xp.concatenate)(parts, axis=axis)
 
 
 def _place(like: Any) -> dict[str, Any]:
@@ -227,7 +235,10 @@ def _blas() -> list[str]:
 def _gpus() -> list[str]:
     if util.find_spec("cupy") is None:
         return []
-    cupy = import_module("cupy")
+    try:
+        cupy = import_module("cupy")
+    except ImportError as error:
+        return [f"none usable: cupy cannot be imported: {error}"]
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

@@ -8,7 +8,15 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.backend import as_float64, is_elsewhere, namespace, to_host, to_like, zeros_at
+from inpca.backend import (
+    as_float64,
+    concatenate,
+    is_elsewhere,
+    namespace,
+    to_host,
+    to_like,
+    zeros_at,
+)
 from inpca.embedding.pairs import Float64, order_by_magnitude
 from inpca.errors import InputError
 
@@ -180,7 +188,6 @@ class KrylovSpace:
         kept = (basis @ to_like(new, rest))[:, : min(width, new.shape[1])]
         random = np.random.default_rng([self.seed, self.n_passes + 1])
         fill = random.standard_normal((self.n, width - kept.shape[1]))
-        concatenate = xp.concat if is_elsewhere(rest) else np.concatenate
         block = concatenate([kept, to_like(fill, rest)], axis=1)
         # Small directions of `rest` were scaled up, and their rounding with them; random ones
         # were never orthogonal.

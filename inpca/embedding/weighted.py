@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from inpca.backend import as_float64, is_elsewhere, namespace, to_host, to_like
+from inpca.backend import as_float64, concatenate, namespace, to_host, to_like
 from inpca.embedding.centring import CentredOperator, TileReport
 from inpca.embedding.pairs import Float64
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles, place_of
@@ -129,7 +129,6 @@ class WeightedOperator:
         share = to_like(self._share[:, None], self._like)
         scaled = to_like(self._roots[:, None], self._like) * vectors
         scaled -= share * xp.sum(scaled, axis=0)
-        concatenate = xp.concat if is_elsewhere(vectors) else np.concatenate
         image = self._centred.apply(concatenate([scaled, share], axis=1))
         self._image_of_share = np.array(to_host(image[:, -1]))
         image = image[:, :-1]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from inpca.backend import namespace
+from inpca.backend import concatenate, namespace
 from inpca.errors import InputError
 from inpca.geometry.ends import Pair
 from inpca.geometry.kernels_numba import TOLERANCE
@@ -40,7 +40,7 @@ def positions(X: Any, kind: Kind, ends: Pair, xp: Any) -> Any:
         x = xp.sum(roots * along, axis=-1)
         y = xp.sum(roots * across, axis=-1)
         blocks.append(_nearest(x, y, angles, xp))
-    return (xp.concat if hasattr(xp, "concat") else xp.concatenate)(blocks)
+    return concatenate(blocks)
 
 
 def _moved(values: Any, like: Any, xp: Any) -> Any:

@@ -4,12 +4,20 @@ import json
 import subprocess
 import sys
 from importlib import util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from inpca import InputError, ResourceError, backend
-from inpca.backend import available_memory, free_disk, machine, namespace, total_memory
+from inpca.backend import (
+    available_memory,
+    concatenate,
+    free_disk,
+    machine,
+    namespace,
+    total_memory,
+)
 
 
 def test_namespace__of_numpy_is_numpy():
@@ -64,3 +72,26 @@ def test_free_disk__of_a_path_that_is_not_there_is_its_disks(tmp_path):
 def test_backend__imports_no_gpu_library_before_it_is_asked():
     code = "import sys, inpca.backend; sys.exit('cupy' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_concatenate__takes_a_namespace_that_knows_it_by_its_old_name_alone():
+    older = SimpleNamespace(concatenate=np.concatenate)
+
+    class Foreign(np.ndarray):
+        def __array_namespace__(self):
+            return older
+
+    Foreign.__module__ = "foreign"
+    parts = [np.ones((2, n)).view(Foreign) for n in (1, 3)]
+    assert concatenate(parts, axis=1).shape == (2, 4)
+
+
+def test_machine__tells_of_a_cupy_that_cannot_be_imported(monkeypatch):
+    def broken(name):
+        raise ImportError("libcudart.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(backend.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(backend, "import_module", broken)
+    assert backend._gpus() == [
+        "none usable: cupy cannot be imported: libcudart.so.13: cannot open shared object file"
+    ]
