@@ -196,6 +196,7 @@ def _recorder(
         "restart": restart,
     }
     if training.layer is None:
+        settings["hold"] = _HELD_BYTES
         return Recorder(ensemble, training.run, training.config, **settings)
     # Rectified layers may be silent for some samples, which is no reason to end a sweep.
     settings |= {"layers": training.layer, "zeros": "drop"}
