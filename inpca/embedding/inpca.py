@@ -11,25 +11,24 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inpca.backend import is_elsewhere, to_host
-from inpca.distance.pairwise import pairwise_distances
-from inpca.distance.planner import memory_budget
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
 from inpca.embedding.joint import joint_coordinates
 from inpca.embedding.pairs import Float64
-from inpca.embedding.project import coordinates, project
+from inpca.embedding.placing import place_distances, place_predictions
+from inpca.embedding.project import coordinates
 from inpca.embedding.selection import Query
 from inpca.embedding.solve import Solution, SolveOptions, solve
-from inpca.embedding.sources import Rows, is_predictions, is_source
+from inpca.embedding.sources import is_predictions
 from inpca.embedding.stress import explained_stress, explained_stress_root
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
 from inpca.embedding.warm import start_vectors
-from inpca.embedding.weights import Weights, check_rank, counted_vectors, read_weights
+from inpca.embedding.weights import Weights, check_rank, read_weights
 from inpca.errors import InputError
 from inpca.executor import get_executor
-from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, as_floats
+from inpca.predictions import Floats, Kind, PredictionSource, as_floats
 from inpca.reporting import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.store.ensemble import Ensemble
@@ -224,16 +223,16 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         """
         check_is_fitted(self)
         if is_elsewhere(X) and not is_predictions(X):
-            return cast(Float64, to_host(self._project(cast(Floats, X))))
+            return cast(Float64, to_host(place_distances(self, cast(Floats, X))))
         if self.metric == "precomputed" and not is_predictions(X):
             distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-            return self._project(distances)
+            return place_distances(self, distances)
         if not is_predictions(X):
             distances = as_floats(cast(ArrayLike, X), "X")
             if not np.isfinite(distances).all():
                 raise InputError("`X` has NaN or infinite distances; drop those models.")
-            return self._project(distances)
-        return self._project_predictions(self._new_predictions(X))
+            return place_distances(self, distances)
+        return place_predictions(self, X)
 
     def join(self, name: str, D: Floats | DistanceTiles) -> Float64:
         """Coordinates of the same models on another sample set, in this embedding (Eq. 10).
@@ -329,46 +328,6 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             backend=self.backend,
             device=self.device,
         )
-
-    def _new_predictions(self, X: Any) -> PredictionSource:
-        if isinstance(X, Ensemble):
-            sample_set = self._training.sample_set or self.sample_set
-            self._training.check_sample_set(X, sample_set)
-            return cast(PredictionSource, X.predictions(sample_set))
-        return cast(PredictionSource, X) if is_source(X) else ArrayPredictions(X, self.kind)
-
-    def _project_predictions(self, new: PredictionSource) -> Float64:
-        """Distances to the training models in row batches that fit in memory, projected."""
-        m = len(self.row_means_)
-        training = self._training.open(m)
-        if new.shape[1:] != training.shape[1:]:
-            raise InputError(
-                f"`X` has {new.shape[1]} samples and {new.shape[2]} classes but the embedding "
-                f"was made from {training.shape[1]} and {training.shape[2]}."
-            )
-        # Each batch streams the training predictions once: as few batches as memory allows. A
-        # quarter of it goes to the distances, three are left to the distance engine.
-        rows = max(1, memory_budget(self.memory) // (4 * 8 * m))
-        parts = [
-            self._project(
-                pairwise_distances(
-                    Rows(new, start, start + rows),
-                    training,
-                    metric=self._training.metric or self.metric,
-                    memory=self.memory,
-                    executor=self.executor,
-                    progress=self.progress,
-                    backend=self.backend,
-                    device=self.device,
-                )
-            )
-            for start in range(0, new.shape[0], rows)
-        ]
-        return np.concatenate(parts)
-
-    def _project(self, distances: Floats) -> Float64:
-        vectors = counted_vectors(self.eigenvectors_, self.weights_)
-        return project(distances, self.row_means_, self.grand_mean_, self.eigenvalues_, vectors)
 
     @property
     def _n_features_out(self) -> int:

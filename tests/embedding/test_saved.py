@@ -299,10 +299,10 @@ def test_transform_in_small_memory__goes_batch_by_batch_to_the_same_numbers(
     embedding = inpca.InPCA(n_components=3).fit(p)
     expected = embedding.transform(new)
     seven_rows = 4 * 8 * 60 * 7
-    monkeypatch.setattr("inpca.embedding.inpca.memory_budget", lambda memory: seven_rows)
+    monkeypatch.setattr("inpca.embedding.placing.memory_budget", lambda memory: seven_rows)
     rows: list[int] = []
     monkeypatch.setattr(
-        "inpca.embedding.inpca.pairwise_distances",
+        "inpca.embedding.placing.pairwise_distances",
         lambda X, Y, **options: (
             rows.append(X.shape[0]) or inpca.pairwise_distances(X, Y, **options)
         ),
