@@ -1,7 +1,9 @@
 """Replay saved weights: run every checkpoint file of a training through its network, and record it.
 
-replay("weights/step-*.pt", "my.ensemble", "resnet-0", factory=lambda: ResNet(10),
-       sample_sets={"train": train_loader, "test": test_loader})
+::
+
+    replay("weights/step-*.pt", "my.ensemble", "resnet-0", factory=lambda: ResNet(10),
+           sample_sets={"train": train_loader, "test": test_loader})
 
 Weights are read by `collectors.torch_files`: data only, nothing in a file is run.
 """

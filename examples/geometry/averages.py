@@ -13,9 +13,7 @@ import inpca
 
 def main() -> None:
     ensemble = from_command_line(__doc__)
-    models = ensemble.models
-    checkpoints = models[models["kind"] != "reference"]
-    last = ensemble.select(list(checkpoints.groupby("run").tail(1).index))
+    last = ensemble.select(list(ensemble.models.groupby("run").tail(1).index))
 
     print("the last checkpoints, one by one:")
     print(last.models[["run", "test_error", "test_loss"]].to_string(index=False))

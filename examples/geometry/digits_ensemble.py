@@ -18,7 +18,7 @@ WIDTHS = {"tiny": (4,), "small": (16,), "large": (128,), "deep": (64, 64)}
 
 
 def digits_ensemble(path: str | Path, seeds: int = 3, epochs: int = 15) -> inpca.Ensemble:
-    """The ensemble at `path`; whatever it lacks is trained first."""
+    """The trainings of the ensemble at `path`; whatever it lacks is trained first."""
     sets = {name: (split.x.reshape(-1, 64), split.y) for name, split in digits().items()}
     labels = {name: y for name, (_, y) in sets.items()}
     there = inpca.create_ensemble(path, sample_sets=labels, n_classes=10, exist_ok=True).runs
@@ -36,15 +36,14 @@ def digits_ensemble(path: str | Path, seeds: int = 3, epochs: int = 15) -> inpca
                     schedule=every(20),  # about once an epoch
                     random_state=seed,
                 )
-    return inpca.open_ensemble(path)
+    # Averages that were stored later are reference models: no trainings.
+    return inpca.open_ensemble(path).select("kind != 'reference'")
 
 
 def distances_of(ensemble: inpca.Ensemble, sample_set: str = "train") -> inpca.TiledMatrix:
     """Distances between all models, ignorance and truth among them: computed once."""
-    view = ensemble.select("kind != 'reference'").with_references()
-    return inpca.pairwise_distances(
-        view, sample_set=sample_set, out=ensemble.distances_path(sample_set)
-    )
+    out = ensemble.distances_path(sample_set)
+    return inpca.pairwise_distances(ensemble.with_references(), sample_set=sample_set, out=out)
 
 
 def from_command_line(text: str | None) -> inpca.Ensemble:

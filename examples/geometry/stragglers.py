@@ -21,7 +21,7 @@ def main() -> None:
     embedding = inpca.InPCA(5).fit(distances)
 
     # When is each sample learnt for good? Never counts as last.
-    learnt = learning_table(ensemble.select("kind != 'reference'"))
+    learnt = learning_table(ensemble)
     when = learnt.fillna(1.0).mean(axis=1).to_numpy()
     late = when >= np.quantile(when, 0.9)
     print(f"{late.sum()} of {len(late)} samples are learnt after progress {when[late].min():.2f}")

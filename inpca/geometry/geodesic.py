@@ -30,7 +30,8 @@ def geodesic(p: ArrayLike, q: ArrayLike, t: ArrayLike, *, kind: Kind = "probs") 
 
     Returns
     -------
-    (*t.shape, n_samples, n_classes) of `kind` (logits come out as log-probabilities), float64 if
+    array of shape ``(*t.shape, n_samples, n_classes)``, of `kind` (logits come out as
+    log-probabilities), float64 if
     `p` or `q` is, otherwise float32
 
     Raises

@@ -69,6 +69,11 @@ def _of_each_run(
         for name, given in (("start", start), ("end", end)):
             if _is_own(given, name):
                 own = ensemble.run(str(run))
+                if own.n_checkpoints < 2:
+                    raise InputError(
+                        f"Run {run!r} has one checkpoint, so its own start and end are the same "
+                        "model; leave it out (ens.select), or give other ends."
+                    )
                 checkpoint = OWN[name][1] % own.n_checkpoints
                 ends[name] = own.log_probs(sample_set, checkpoint)
             else:

@@ -368,3 +368,11 @@ def test_bad_ends__are_refused(small_ensemble):
         inpca.progress(small_ensemble, start="last")
     with pytest.raises(InputError, match="models of runs alone"):
         inpca.progress(small_ensemble.with_references(), start="first")
+
+
+def test_own_ends__of_a_run_with_one_checkpoint_are_refused_by_name(tmp_path):
+    labels = np.arange(6) % 3
+    made = inpca.create_ensemble(tmp_path / "e", sample_sets={"train": labels}, n_classes=3)
+    made.add_run("alone", {"train": np.full((1, 6, 3), 1 / 3)})
+    with pytest.raises(InputError, match="Run 'alone' has one checkpoint"):
+        inpca.progress(inpca.open_ensemble(tmp_path / "e"), start="first", end="last")
