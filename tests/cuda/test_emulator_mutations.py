@@ -12,7 +12,16 @@ import pytest
 from emulator import Edit, EmulationError, build, missing_tools
 from emulator.build import CUDA
 from emulator.card import Engine
-from emulator.oracle import agrees, distances, lost_pairs_bounds, one_hot, predictions
+from emulator.oracle import (
+    FLOOR,
+    agrees,
+    distances,
+    lost_pairs_bounds,
+    one_hot,
+    predictions,
+    roots,
+)
+from fake_cupy import array
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=str(missing_tools()))
 
@@ -238,3 +247,77 @@ PACKAGE_LANE_MAPS = {
 @pytest.mark.parametrize("name", PACKAGE_LANE_MAPS)
 def test_package__needs_its_lane_maps(name):
     assert not passes(measures, [PACKAGE_LANE_MAPS[name]], 0, watched=False)
+
+
+# ----------------------------------------------------------------- what counts the floored pairs
+FLOOR_TILES = [(0, 0), (0, 1), (1, 1)]
+
+
+def floored_predictions():
+    """Models of two tiles, more samples and classes than bits in a word; some at the floor.
+
+    Of the second tile in more samples than of the first, and of none in the first samples.
+    """
+    log_prob = predictions(140, 35, 34)
+    log_prob[60:100, 20:] = one_hot(40, 15, 34)
+    log_prob[130:, 5:] = one_hot(10, 30, 34, seed=1)
+    return log_prob
+
+
+def floored_pairs(log_prob):
+    """Contributions of each tile that the floor decides, from the definition; pairs u < v."""
+    root, _ = roots(log_prob)
+    low = root <= FLOOR
+    above = np.where(low, 0.0, root)
+    overlap = np.einsum("unc,vnc->uvn", above, above)
+    some = low.any(-1)
+    decided = (overlap <= FLOOR) & some[:, None] & some
+    counts = np.triu(decided.sum(-1), 1)
+    halves = slice(0, 128), slice(128, None)
+    return [counts[halves[i], halves[j]].sum() for i, j in FLOOR_TILES]
+
+
+FLOORED = floored_predictions()
+FLOORED_PAIRS = floored_pairs(FLOORED)
+
+
+def counts_floored(edits, seed, watched):
+    """`mark_floored` and `count_floored` alone: no distances are made."""
+    engine = Engine(34, "ffma", seed=seed, watched=watched, edits=edits, count=True)
+    with engine.accumulator(FLOOR_TILES, FLOORED.shape[1]) as total:
+        total._add_tiles = lambda *parts: None
+        total.add_log_prob(array(FLOORED))
+        return total.floored_pairs.tolist() == FLOORED_PAIRS
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_count__passes_as_it_is(watched):
+    assert min(FLOORED_PAIRS) > 0
+    assert all(passes(counts_floored, (), seed, watched) for seed in SEEDS)
+
+
+COUNT_MISTAKES = {
+    "a store in place of atomicOr": Edit(
+        "floored.cu",
+        "atomicOr(&floored[n / 32 * (stride / TILE) + model / TILE], 1u << n % 32)",
+        "floored[n / 32 * (stride / TILE) + model / TILE] = 1u << n % 32",
+    ),
+    "the bit of a sample": Edit("floored.cu", "1u << n % 32", "1u << n % 16"),
+    "the word of a sample": Edit("floored.cu", "start / 32 * (row_", "start / 64 * (row_"),
+    "the word of a block of models": Edit("floored.cu", "+ patch.col / TILE]", "+ 0]"),
+    "the bit of a class": Edit("floored.cu", "(c - 32 * word)", "(c - 32 * word) % 4"),
+    "what is firm": Edit("floored.cu", "> FIRM)", "> 0.0f)"),
+    "what is at the floor": Edit("floored.cu", "p > FLOOR && q > FLOOR", "p > 0 && q > 0"),
+    "which pairs of the diagonal": Edit("floored.cu", "if (upper) end =", "if (false) end ="),
+    "the half of a column": Edit("floored.cu", "thread / TILE * (TILE / 2)", "0"),
+    "the column of a thread": Edit("floored.cu", "thread % TILE, first", "thread / 2, first"),
+    "the tile that is told": Edit("floored.cu", "&counts[tile]", "&counts[0]"),
+    "an addition that others undo": Edit(
+        "floored.cu", "atomicAdd(&counts[tile], count)", "counts[tile] = count"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COUNT_MISTAKES)
+def test_count__needs_each_of_its_parts(name):
+    assert caught(counts_floored, [COUNT_MISTAKES[name]], watched=False)

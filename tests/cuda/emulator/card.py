@@ -28,7 +28,8 @@ class Engine:
     """The engine's distances by one kind of kernel: "ffma", "tensor" or "batched".
 
     ``edits`` are planted mistakes; ``watched`` instruments the accesses; ``seed`` chooses the
-    schedule; ``slabs`` > 1 cuts the samples, which stream past the resident output.
+    schedule; ``slabs`` > 1 cuts the samples, which stream past the resident output; ``count``: also
+    what the floor decides.
     """
 
     n_classes: int
@@ -38,6 +39,7 @@ class Engine:
     watched: bool = True
     slabs: int = 1
     edits: Sequence[Edit] = ()
+    count: bool = False
     lost_pairs: int = field(default=0, init=False)
     total: TriangleAccumulator = field(init=False)
 
@@ -61,7 +63,12 @@ class Engine:
             patch.object(kernels_cupy, "compiled", self._compiled),
         ):
             self.total = TriangleAccumulator(
-                tiles, self.tile_size, n_samples, self.n_classes, kind=self.kind
+                tiles,
+                self.tile_size,
+                n_samples,
+                self.n_classes,
+                kind=self.kind,
+                count=self.count,
             )
             yield self.total
 
