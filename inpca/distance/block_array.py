@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from inpca.distance.block_cupy import METRICS, CupyBlock
 from inpca.distance.block_numba import BlockKernel, Job
 from inpca.distance.divergences import Divergence
-from inpca.distance.gpu_device import get_cupy
+from inpca.distance.gpu_device import get_cupy, on_device
 from inpca.distance.plan import Block, Plan
 from inpca.distance.reductions_array import (
     INTERMEDIATES,
@@ -23,7 +23,6 @@ from inpca.distance.reductions_array import (
     capped,
     similarity,
 )
-from inpca.errors import ResourceError
 from inpca.tiling import Tile
 from inpca.units import format_bytes
 
@@ -142,19 +141,13 @@ class ArrayBlock:
     @contextmanager
     def _working(self) -> Iterator[None]:
         """On the device, whichever thread this is; what lacks memory is named."""
-        on, cupy = self._plan.device, self._xp
+        on = self._plan.device
         if on is None:
             yield
             return
-        try:
-            with cupy.cuda.Device(on.gpu.index):
-                yield
-        except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
-            raise ResourceError(
-                f"{on.gpu} gave up ({error}); the block was planned to take "
-                f"{format_bytes(on.memory_needed)} of its memory: if another process has taken it "
-                "meanwhile, call again when it is free, or choose another `device`."
-            ) from error
+        planned = f"; the block was planned to take {format_bytes(on.memory_needed)} of its memory"
+        with on_device(on.gpu, planned):
+            yield
 
 
 def _to_host(values: Any) -> NDArray[np.float64]:

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from inpca.distance.block_numba import Job
 from inpca.distance.divergences import BHATTACHARYYA, Divergence
-from inpca.distance.gpu_device import get_cupy
+from inpca.distance.gpu_device import get_cupy, on_device
 from inpca.distance.gpu_layout import LAUNCH, TILE, Gpu, Kind, Layout, tensor_shape
 from inpca.distance.gpu_upload import Landing, pinned
 from inpca.distance.kernels_cupy import TriangleAccumulator
 from inpca.distance.plan import Block, DevicePlan, Plan
-from inpca.errors import ResourceError
 from inpca.tiling import Tile
 from inpca.units import format_bytes
 
@@ -61,7 +60,7 @@ class CupyBlock:
         diagonal = {i for i, j in block.tiles if i == j}
         self._apart = [b for b in block.bands if b not in known and b not in diagonal]
         self._counts: NDArray[np.uint64] | None = None
-        with self._cupy.cuda.Device(self._on.gpu.index):
+        with on_device(self._on.gpu):
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
             self._copies = self._cupy.cuda.Stream(non_blocking=True)
         with self._working():
@@ -191,17 +190,12 @@ class CupyBlock:
     @contextmanager
     def _working(self) -> Iterator[None]:
         """On the device and its stream, whichever thread this is; what lacks memory is named."""
-        cupy, gpu = self._cupy, self._on.gpu
-        try:
-            with cupy.cuda.Device(gpu.index), self._stream:
-                yield
-        except (cupy.cuda.memory.OutOfMemoryError, cupy.cuda.runtime.CUDARuntimeError) as error:
-            raise ResourceError(
-                f"{gpu} gave up ({error}); the block was planned to take "
-                f"{format_bytes(self._on.memory_needed)} of its memory and "
-                f"{format_bytes(self._plan.memory_needed)} of this machine's: if another process "
-                "has taken it meanwhile, call again when it is free, or choose another `device`."
-            ) from error
+        planned = (
+            f"; the block was planned to take {format_bytes(self._on.memory_needed)} of its memory "
+            f"and {format_bytes(self._plan.memory_needed)} of this machine's"
+        )
+        with on_device(self._on.gpu, planned), self._stream:
+            yield
 
 
 def kernel_version(device: DevicePlan) -> str:
@@ -218,7 +212,7 @@ def calibrate_gpu(n_classes: int, gpu: Gpu) -> float:
     cupy, size, n_tiles = get_cupy(), _CALIBRATION_TILE, _CALIBRATION_TILES
     shape = tensor_shape(Layout(n_classes), gpu, size)
     kind: Kind = "ffma" if shape is None else "tensor"
-    with cupy.cuda.Device(gpu.index):
+    with on_device(gpu, "; its speed was to be measured"):
         tiles = [(0, 0)] * n_tiles
         total = TriangleAccumulator(tiles, size, 2 * LAUNCH, n_classes, kind=kind, device=gpu.index)
         log_p = cupy.zeros((size, LAUNCH, n_classes), np.float32)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inpca.distance.gpu_device import check_compiler, find_gpu
+from inpca.distance.gpu_device import check_compiler, check_linear_algebra, find_gpu
 from inpca.distance.gpu_layout import Gpu
 from inpca.errors import InputError, ResourceError
 
@@ -39,11 +39,13 @@ def choose_backend(
     dtype: "np.dtype[Any]" = _FLOAT32,
     *,
     on_cluster: bool = False,
+    linear_algebra: bool = False,
 ) -> Choice:
     """The backend that the arguments `backend` and `device` mean, looked at before any work.
 
     ``"auto"`` takes the GPU where there is one that can compute this, else the CPU, and logs which
-    and why; where `device` names a GPU, it must be usable.
+    and why; where `device` names a GPU, it must be usable. `linear_algebra`: what is to be computed
+    needs more of cupy than our own kernels do.
 
     Raises
     ------
@@ -66,6 +68,8 @@ def choose_backend(
         _refuse_what_no_gpu_computes(dtype, on_cluster)
         gpu = find_gpu(device)
         check_compiler(gpu)
+        if linear_algebra:
+            check_linear_algebra(gpu)
     except (InputError, ResourceError) as error:
         if required:
             raise

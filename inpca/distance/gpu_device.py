@@ -1,12 +1,17 @@
 """The GPU that is to compute: found and looked at before any work, refused with the cure."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from inpca.backend import namespace
 from inpca.distance.gpu_layout import Gpu, Layout, TensorShape, macros, source
 from inpca.errors import InputError, ResourceError
 
+_WITH_TOOLKIT = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')"
 CAPABILITY = (8, 0)  # asynchronous copies and mma.m16n8k16
 
 
@@ -53,6 +58,7 @@ def find_gpu(device: int | None = None) -> Gpu:
     try:
         with cupy.cuda.Device(index):
             free, total = runtime.memGetInfo()
+            pooled = cupy.get_default_memory_pool().free_bytes()  # of the current device
     except runtime.CUDARuntimeError as error:
         raise ResourceError(
             f"GPU {index} cannot be used ({error}); if another process holds it, choose another "
@@ -63,7 +69,7 @@ def find_gpu(device: int | None = None) -> Gpu:
         name=has["name"].decode(),
         capability=(has["major"], has["minor"]),
         memory_total=int(total),
-        memory_free=int(free) + int(cupy.get_default_memory_pool().free_bytes()),
+        memory_free=int(free) + int(pooled),
         multiprocessors=has["multiProcessorCount"],
         shared_per_block=has["sharedMemPerBlockOptin"],
         shared_per_multiprocessor=has["sharedMemPerMultiprocessor"],
@@ -109,14 +115,9 @@ def compiled(
     cupy = get_cupy()
     file, defined = macros(kernel, layout, shape)
     options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defined.items()))
-    try:
+    with _needing_compiler(cupy):
         module = cupy.RawModule(code=source(file), options=options, backend="nvrtc")
         module.compile()
-    except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as error:
-        raise ResourceError(
-            f"The GPU kernels cannot be compiled ({error}); cupy lacks its CUDA compiler or "
-            "headers: pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')."
-        ) from error
     function = module.get_function(kernel)
     shared = defined.get("INPCA_SHARED_BYTES", 0)
     if shared:
@@ -125,6 +126,74 @@ def compiled(
 
 
 def check_compiler(gpu: Gpu) -> None:
-    """Refuse a cupy that cannot compile, by compiling a small kernel; see `compiled`."""
-    with get_cupy().cuda.Device(gpu.index):
+    """Refuse a cupy that cannot compile, by compiling a small kernel; see `compiled`.
+
+    And one of cupy's own, which alone needs the headers of CUDA: the first is wanted only when
+    hours of work have been done.
+    """
+    with on_device(gpu):
         compiled("finish_tiles", Layout(2), None, gpu.index)
+        cupy = get_cupy()
+        with _needing_compiler(cupy):
+            cupy.zeros((2, 2), np.int32).diagonal().copy()
+
+
+def check_linear_algebra(gpu: Gpu) -> None:
+    """Refuse a cupy without the libraries that an eigensolver needs.
+
+    Raises
+    ------
+    ResourceError
+        If cuBLAS or cuSOLVER are missing.
+    """
+    cupy = get_cupy()
+    with on_device(gpu):
+        try:
+            cupy.linalg.qr(cupy.ones((2, 2)) @ cupy.ones((2, 1)))
+        except (RuntimeError, OSError, ImportError) as error:
+            raise ResourceError(
+                f"cupy cannot multiply or factorise matrices ({error}); it lacks cuBLAS or "
+                f"cuSOLVER: {_WITH_TOOLKIT}."
+            ) from error
+
+
+@contextmanager
+def on_device(gpu: Gpu, planned: str = "") -> Iterator[None]:
+    """`gpu` is the current device, whichever thread this is; what it lacks is named with the cure.
+
+    Parameters
+    ----------
+    planned : what it should have sufficed for, in words
+
+    Raises
+    ------
+    ResourceError
+        In place of cupy's errors of memory and of calls to the device.
+    """
+    cuda = get_cupy().cuda
+    try:
+        with cuda.Device(gpu.index):
+            yield
+    except (
+        cuda.memory.OutOfMemoryError,
+        cuda.runtime.CUDARuntimeError,
+        cuda.driver.CUDADriverError,
+    ) as error:
+        raise ResourceError(
+            f"{gpu} gave up ({error}){planned}: if another process has taken its memory meanwhile, "
+            "call again when it is free, choose another `device`, or backend='numba'."
+        ) from error
+
+
+@contextmanager
+def _needing_compiler(cupy: Any) -> Iterator[None]:
+    not_of_the_compiler = (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)
+    try:
+        yield
+    except not_of_the_compiler:
+        raise
+    except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as error:
+        raise ResourceError(
+            f"The GPU kernels cannot be compiled ({error}); cupy lacks its CUDA compiler or "
+            f"headers: {_WITH_TOOLKIT}."
+        ) from error

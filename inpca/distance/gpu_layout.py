@@ -135,6 +135,22 @@ def tensor_shape(layout: Layout, gpu: Gpu, tile_size: int) -> TensorShape | None
     return None
 
 
+def check_shared_memory(layout: Layout, gpu: Gpu) -> None:
+    """Refuse a GPU on which not even the float32 kernel runs.
+
+    Raises
+    ------
+    ResourceError
+        On some GPUs for desktops, of 17 to 20 classes.
+    """
+    needed = layout.ffma_shared_bytes
+    if needed > gpu.shared_per_block:
+        raise ResourceError(
+            f"The kernels of {layout.n_classes} classes need {needed} bytes of shared memory but "
+            f"{gpu} has {gpu.shared_per_block}; choose another `device` or backend='numba'."
+        )
+
+
 # --------------------------------------------------------------------------- what is compiled
 def source(file: str) -> str:
     """A source of `cuda/` with its headers in place: one text, so that a cache can tell changes."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from inpca.backend import namespace, to_like
 from inpca.distance.choice import choose_backend
-from inpca.distance.gpu_device import get_cupy
+from inpca.distance.gpu_device import get_cupy, on_device
 from inpca.distance.gpu_layout import RESERVE_BYTES
 from inpca.embedding import tiles as tiled
 from inpca.embedding.centring import DEVICE_STRIP
@@ -45,19 +45,12 @@ def solver_device(backend: str, device: int | None) -> Iterator[Device | None]:
     InputError, ResourceError
         See `choose_backend`; and if the GPU has less memory than is needed.
     """
-    gpu = choose_backend(backend, device).gpu
+    gpu = choose_backend(backend, device, linear_algebra=True).gpu
     if gpu is None:
         yield None
         return
-    cupy = get_cupy()
-    try:
-        with cupy.cuda.Device(gpu.index):
-            yield Device(str(gpu), gpu.memory_free - RESERVE_BYTES, cupy.empty(0, np.float64))
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise ResourceError(
-            f"{gpu} gave up ({error}); if another process has taken its memory meanwhile, call "
-            "again when it is free, choose another `device`, or backend='numba'."
-        ) from error
+    with on_device(gpu):
+        yield Device(str(gpu), gpu.memory_free - RESERVE_BYTES, get_cupy().empty(0, np.float64))
 
 
 class ResidentTiles:

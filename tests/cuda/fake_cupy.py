@@ -99,6 +99,10 @@ class CUDARuntimeError(RuntimeError):
     pass
 
 
+class CUDADriverError(RuntimeError):
+    pass
+
+
 class Stream:
     def __init__(self, non_blocking=True):
         pass
@@ -159,6 +163,7 @@ def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
     )
     cuda = SimpleNamespace(
         runtime=runtime,
+        driver=SimpleNamespace(CUDADriverError=CUDADriverError),
         Device=lambda index: contextlib.nullcontext(),
         Stream=Stream,
         Event=Event,
@@ -184,5 +189,7 @@ def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
         ascontiguousarray=array,
         matmul=lambda a, b: array(np.matmul(a, b)),
         **{name: getattr(np, name) for name in ELEMENTWISE},
+        ones=lambda shape: array(np.ones(shape)),
+        linalg=SimpleNamespace(qr=np.linalg.qr),
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 0),
     )

@@ -1,5 +1,8 @@
 """What launches the kernels, with a cupy made of NumPy and the emulator: order, sizes, errors."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from emulator import missing_tools
@@ -177,3 +180,27 @@ def test_gpu__that_is_busy_is_named_with_the_cure(use, monkeypatch):
     monkeypatch.setattr(fake.cuda.runtime, "memGetInfo", held)
     with pytest.raises(ResourceError, match=r"GPU 1 cannot be used .*choose another one with `de"):
         find_gpu(1)
+
+
+def test_gpu__has_the_memory_that_its_own_pool_keeps(use, monkeypatch):
+    fake = use(count=2, free=1000)
+    current = [0]
+
+    @contextmanager
+    def device(index):
+        current.append(index)
+        yield
+        current.pop()
+
+    kept = {0: 5, 1: 70}
+    pool = SimpleNamespace(free_bytes=lambda: kept[current[-1]])
+    monkeypatch.setattr(fake.cuda, "Device", device)
+    monkeypatch.setattr(fake, "get_default_memory_pool", lambda: pool)
+    assert [find_gpu(index).memory_free for index in (0, 1)] == [1005, 1070]
+
+
+@pytest.mark.parametrize("kind", ["ffma", "tensor"])
+def test_accumulator__names_a_gpu_with_too_little_shared_memory(use, kind):
+    use(sharedMemPerBlockOptin=101_376)
+    with pytest.raises(ResourceError, match=r"18 classes need 110592 bytes .* has 101376"):
+        TriangleAccumulator([(0, 0)], 128, 8, 18, kind=kind)

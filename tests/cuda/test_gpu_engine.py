@@ -14,7 +14,7 @@ from inpca import InputError, ResourceError, TiledMatrix, pairwise_distances
 from inpca.distance import gpu_layout
 from inpca.distance.block_cupy import CupyBlock
 from inpca.distance.choice import choose_backend
-from inpca.distance.gpu_device import find_gpu
+from inpca.distance.gpu_device import find_gpu, on_device
 from inpca.distance.gpu_layout import Gpu
 from inpca.distance.planner import make_plan, plan_distances
 from inpca.predictions import ArrayPredictions
@@ -256,6 +256,46 @@ def test_gpu__without_a_compiler_is_refused_before_any_work(use, tmp_path):
     with pytest.raises(ResourceError, match=r"cupy lacks its CUDA compiler .* pip install"):
         pairwise_distances(predictions(10, 8, 3), out=tmp_path / "d", **GPU)
     assert not (tmp_path / "d").exists()
+
+
+@emulated
+def test_gpu__without_the_headers_of_cuda_is_refused_before_any_work(use, tmp_path):
+    fake = use()
+
+    def no_headers(shape, dtype):
+        raise fake.cuda.compiler.CompileException("cannot open source file cuda_fp16.h")
+
+    fake.zeros = no_headers
+    with pytest.raises(ResourceError, match=r"cuda_fp16.h.*headers: pip install"):
+        pairwise_distances(predictions(10, 8, 3), out=tmp_path / "d", **GPU)
+    assert not (tmp_path / "d").exists()
+
+
+@emulated
+def test_solver__without_its_libraries_is_on_the_cpu_or_refused(use, caplog):
+    fake = use()
+
+    def no_library(matrix):
+        raise RuntimeError("failed to load libcusolver.so.12")
+
+    fake.linalg.qr = no_library
+    with pytest.raises(ResourceError, match=r"lacks cuBLAS or cuSOLVER: pip install"):
+        choose_backend("cupy", None, linear_algebra=True)
+    with caplog.at_level(logging.INFO, "inpca.distance"):
+        assert choose_backend("auto", None, linear_algebra=True).backend == "numba"
+    assert "libcusolver" in caplog.text
+    assert choose_backend("auto", None).backend == "cupy"
+
+
+@emulated
+@pytest.mark.parametrize("error", ["OutOfMemoryError", "CUDARuntimeError", "CUDADriverError"])
+def test_gpu__that_gives_up_is_named_whatever_cupy_raises(use, error):
+    cuda = use().cuda
+    places = (cuda.memory, cuda.runtime, cuda.driver)
+    raised = next(getattr(place, error) for place in places if hasattr(place, error))
+    with pytest.raises(ResourceError, match=r"GPU 0 .* gave up \(why\); planned: .*`device`"):  # noqa: SIM117
+        with on_device(find_gpu(), "; planned"):
+            raise raised("why")
 
 
 @emulated
