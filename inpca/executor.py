@@ -96,6 +96,13 @@ class ThreadExecutor:
                 raise
 
 
+def for_waiting(executor: Executor, n_workers: int) -> Executor:
+    """`executor` for tasks that wait for the disk: more threads at once, where it has threads."""
+    if isinstance(executor, ThreadExecutor) and n_workers > executor.n_workers:
+        return ThreadExecutor(n_workers)
+    return executor
+
+
 class ClusterExecutor:
     """Tasks on an existing `dask.distributed` cluster, a window of them at a time.
 

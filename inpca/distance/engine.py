@@ -14,7 +14,7 @@ from inpca.distance.block_array import gpu_block
 from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
-from inpca.executor import Executor
+from inpca.executor import Executor, for_waiting
 from inpca.persistence import persistently
 from inpca.predictions import PredictionSource
 from inpca.reporting import Report
@@ -60,9 +60,20 @@ class _Progress:
 
     def advance(self, pairs: float) -> None:
         self._done = min(self._total, self._done + pairs)
-        rate = self._done / max(1e-9, time.perf_counter() - self._start)
-        left = (self._total - self._done) / max(1e-9, rate)
-        self._say(f"{self._done:,.0f} pairs, {rate:,.0f} pairs/s, {format_seconds(left)} left")
+        left = (self._total - self._done) / max(1e-9, self._rate)
+        self._say(f"{self._pace}, {format_seconds(left)} left")
+
+    def writing(self, n_written: int, n_tiles: int) -> None:
+        """Tell what no pair tells: the tiles of a block on their way to where they go."""
+        self._say(f"{self._pace}, {n_written:,} of {n_tiles:,} tiles of the block written")
+
+    @property
+    def _rate(self) -> float:
+        return self._done / max(1e-9, time.perf_counter() - self._start)
+
+    @property
+    def _pace(self) -> str:
+        return f"{self._done:,.0f} pairs, {self._rate:,.0f} pairs/s"
 
     def _say(self, text: str) -> None:
         self._report(self._done, self._total, text)
@@ -110,7 +121,11 @@ def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress
     job.self_sums.update(kernel.self_sums())
     counts = {tile: kernel.floored(tile) for tile in block.tiles}
     persistently(lambda: job.sink.record_floored(counts))
-    _drain(job.executor, [partial(_finish, job, kernel, tile) for tile in block.tiles])
+    writers = for_waiting(job.executor, job.plan.n_writers)
+    finish = partial(_finish, job, kernel)
+    with closing(writers.map(finish, block.tiles)) as results:
+        for n_written, _ in enumerate(results, start=1):
+            progress.writing(n_written, len(block.tiles))
 
 
 def _drain(executor: Executor, tasks: Iterable[Job]) -> None:

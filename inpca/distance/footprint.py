@@ -14,7 +14,7 @@ SMALL_TILE = 256  # rows and columns
 # Reading a piece makes copies: decoded, in float64 for the check of the row sums, its features.
 COPIES_PER_PIECE = 10
 # Writing a tile: self-normalised in float64, float32, and the encoded chunk twice.
-_COPIES_PER_TILE = 3
+COPIES_PER_TILE = 3
 _FLOPS_PER_CORE = 3e10
 # Multiplications and additions of a multiprocessor in a second, at 1.2 GHz: what one does at least.
 _FLOPS_PER_MULTIPROCESSOR = 2 * 128 * 1.2e9
@@ -34,6 +34,7 @@ class Footprint:
     n_classes: int
     itemsize: int
     n_workers: int
+    n_writers: int
     piece_bytes: int
     chunk_samples: int
     n_features: int
@@ -67,7 +68,7 @@ class Footprint:
             "block of D": n_tiles * tile,
             "slabs of predictions": buffers * n_bands * self.slot(slab),
             "reading": self.n_workers * (COPIES_PER_PIECE * piece + decoded),
-            "writing": self.n_workers * _COPIES_PER_TILE * tile,
+            "writing": self.n_writers * COPIES_PER_TILE * tile,
             **fixed,
         }
 
@@ -130,7 +131,7 @@ class DeviceFootprint(Footprint):
 
     def parts(self, n_tiles: int, n_bands: int, slab: int, fixed: Mapping[str, int]) -> Parts:
         parts = super().parts(n_tiles, n_bands, slab, fixed)
-        fetched = self.n_workers * self.padded**2 * (4 + 8)
+        fetched = self.n_writers * self.padded**2 * (4 + 8)
         return parts | {"block of D": 0, "writing": parts["writing"] + fetched}
 
     def device_parts(self, n_tiles: int, n_bands: int) -> Parts:

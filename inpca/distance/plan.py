@@ -88,6 +88,7 @@ class Plan:
     slab : samples read at a time
     models_per_piece : models whose part of a slab one task reads
     n_workers : tasks at once
+    n_writers : tiles written at once; they wait for the disk more than they compute
     memory, memory_needed : bytes allowed and bytes needed
     memory_parts : what needs them
     disk_needed : bytes of the tiles that are still to be written (0 in memory)
@@ -107,6 +108,7 @@ class Plan:
     slab: int
     models_per_piece: int
     n_workers: int
+    n_writers: int
     memory: int
     memory_needed: int
     memory_parts: dict[str, int]

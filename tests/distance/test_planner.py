@@ -84,6 +84,23 @@ def test_make_plan__of_missing_tiles_counts_those_alone():
     assert make_plan((1000, 50, 10), memory=10**9, missing=[]).blocks == ()
 
 
+def test_make_plan__writes_more_tiles_at_once_than_it_has_workers_where_memory_allows():
+    shape = (20_000, 100, 10)
+    small, large = (make_plan(shape, memory=m, n_workers=2) for m in (200_000_000, 8_000_000_000))
+    assert (small.n_writers, large.n_writers) == (2, 8)
+    assert large.memory_parts["writing"] == 8 * 3 * large.tile_size**2 * 8
+    assert make_plan((100, 100, 10), memory=8_000_000_000, stored=False).n_writers == 1
+
+
+def test_make_plan__counts_the_time_of_writing():
+    shape, options = (20_000, 10, 2), {"memory": 4_000_000_000, "flops_per_second": 1e11}
+    times = [make_plan(shape, tile_size=t, **options).seconds for t in (64, 256, 1024)]
+    assert times == sorted(times, reverse=True)
+    stored = make_plan(shape, tile_size=1024, **options)
+    unread = stored.seconds - stored.flops / 1e11 - stored.bytes_read / 5e8
+    assert unread > stored.n_tiles * 1024**2 * 4 / 1e9
+
+
 def test_plan_distances__says_memory_disk_reads_and_time():
     plan = plan_distances((5000, 200, 10), memory="200MB", n_workers=2, flops_per_second=5e10)
     text = "\n".join(plan.describe())

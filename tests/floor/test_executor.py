@@ -6,7 +6,7 @@ import time
 import pytest
 
 from inpca import InputError
-from inpca.executor import SerialExecutor, ThreadExecutor, get_executor, n_cores
+from inpca.executor import SerialExecutor, ThreadExecutor, for_waiting, get_executor, n_cores
 
 
 @pytest.fixture(params=["serial", 1, 3], ids=str)
@@ -81,3 +81,10 @@ def test_get_executor__takes_all_cores_by_default():
 def test_get_executor__refuses_what_is_none(value):
     with pytest.raises(InputError, match="must be"):
         get_executor(value)
+
+
+def test_for_waiting__gives_threads_more_tasks_at_once_and_leaves_the_serial_one_alone():
+    assert for_waiting(ThreadExecutor(2), 8).n_workers == 8
+    threads, serial = ThreadExecutor(4), SerialExecutor()
+    assert for_waiting(threads, 2) is threads
+    assert for_waiting(serial, 8) is serial
