@@ -95,13 +95,11 @@ class Landing:
 
 
 def pinned(size: int) -> NDArray[np.float32]:
-    """Zeros in memory of the host that the device can copy from by itself."""
+    """Memory of the host that the device can copy from by itself; nothing is written in it yet."""
     cuda = namespace("cupy").cuda
     # Not from cupy's pool, which would keep it from the system after the last use.
     memory = cuda.PinnedMemoryPointer(cuda.PinnedMemory(max(4 * size, 1)), 0)
-    values = np.frombuffer(memory, np.float32, size)
-    values[:] = 0.0
-    return values
+    return np.frombuffer(memory, np.float32, size)
 
 
 class _Lane:

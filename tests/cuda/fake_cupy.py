@@ -169,7 +169,7 @@ def fake_cupy(*, count=1, driver=13000, free=2**34, error=None, **properties):
         Event=Event,
         get_elapsed_time=lambda begin, end: 1.0,
         get_current_stream=Stream,
-        PinnedMemory=bytearray,
+        PinnedMemory=lambda size: bytearray(b"\x7f" * size),  # huge, where nobody has written
         PinnedMemoryPointer=lambda memory, offset: memory,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
