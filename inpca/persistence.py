@@ -17,14 +17,19 @@ _PASSING = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE}
 _PAUSES = (0.1, 0.5, 2.0)  # seconds
 
 _KEPT = "then call again: what is finished is kept"
+_PATH = "check the path"
 _CURES = {
     errno.ENOSPC: f"free some space, {_KEPT}",
     errno.EDQUOT: f"free some of your quota, {_KEPT}",
     errno.EFBIG: f"raise the limit of file sizes (ulimit -f), {_KEPT}; or take a smaller tile_size",
     errno.EROFS: "make it writeable, or give another place",
-    errno.EACCES: "make it writeable, or give another place",
-    errno.EPERM: "make it writeable, or give another place",
+    errno.EACCES: "change its permissions, or give another place",
+    errno.EPERM: "change its permissions, or give another place",
     errno.EMFILE: f"raise the limit of open files (ulimit -n), {_KEPT}",
+    errno.ENOENT: _PATH,
+    errno.ENOTDIR: _PATH,
+    errno.EISDIR: _PATH,
+    errno.EEXIST: _PATH,
 }
 _log = logging.getLogger("inpca")
 
@@ -56,6 +61,20 @@ def naming_files(place: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        file = error.filename or os.fspath(place)
-        cure = _CURES.get(error.errno or 0, f"see that the disk is well, {_KEPT}")
-        raise ResourceError(f"{file}: {error.strerror or error}; {cure}.") from error
+        raise named(error, place) from error
+
+
+def named(error: OSError, place: str | os.PathLike[str] = "") -> ResourceError:
+    """What to raise instead of `error`: the file, what, the cure.
+
+    Parameters
+    ----------
+    place : named where the error does not say which file
+    """
+    file = error.filename or os.fspath(place)
+    where = f"{file}: " if file else ""
+    # Without a file it may as well be the network.
+    otherwise = f"see that the disk is well, {_KEPT}" if file else f"put that right, {_KEPT}"
+    return ResourceError(
+        f"{where}{error.strerror or error}; {_CURES.get(error.errno or 0, otherwise)}."
+    )

@@ -10,7 +10,7 @@ import signal
 import sys
 from importlib.metadata import entry_points
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,7 @@ from inpca.cli import (
     trajectories,
 )
 from inpca.errors import InpcaError
+from inpca.persistence import named
 
 # In the order of `inpca --help`.
 _GROUPS = (
@@ -58,8 +59,14 @@ def main() -> None:
     try:
         app()
     except InpcaError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:  # a full disk, a file that may not be read: no traceback
+        _fail(named(error))
+
+
+def _fail(error: InpcaError) -> NoReturn:
+    typer.echo(f"error: {error}", err=True)
+    sys.exit(error.exit_code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -2,7 +2,8 @@
 
 The cache is never trusted for more than it saw: an entry counts only while the run's root
 `zarr.json` is the very file it was made from (inode, size, time of change). So the file may be
-deleted, garbage or old at any time, and where it may not be read or written it is done without.
+deleted, garbage or old at any time; where it may not be read or written, or the disk is full, it is
+done without.
 """
 
 import json
@@ -19,7 +20,7 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
-from inpca.store.files import where_writable
+from inpca.store.files import FULL, REFUSED, where_writable
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
@@ -76,7 +77,7 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
         entries[run_id] = known
     settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
     if settled != cached:
-        with where_writable():
+        with where_writable((*REFUSED, *FULL)):
             _save(ensemble / "catalogue", settled)
     return entries
 

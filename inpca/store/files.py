@@ -1,9 +1,10 @@
 """Files of a store: read so that what is missing or damaged is named, locked, swept."""
 
 import errno
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from inpca.errors import DamagedStoreError, InputError
 from inpca.store.layout import Array, CorruptChunk, decode
 
 PARTIAL = ".partial"
-_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+_log = logging.getLogger("inpca")
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,24 @@ def take(lock: FileLock) -> bool:
 
 
 @contextmanager
-def where_writable() -> Iterator[None]:
+def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
     """Leave the block, undone, where this process may not write; any other error is raised.
 
     For upkeep and caches alone, which a reader does without. The system is not asked beforehand:
     for root, and on a network's disk, `os.access` may be wrong.
+
+    Parameters
+    ----------
+    without : numbers of the errors after which the caller does without; a disk that is `FULL` is
+        told in the log as well, since what comes next may need it
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno not in without:
             raise
+        if error.errno in FULL:
+            _log.warning("%s: %s; gone on without writing it", error.filename, error.strerror)
 
 
 def partials(folder: Path) -> Iterator[Path]:

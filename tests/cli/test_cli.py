@@ -1,7 +1,9 @@
 """The verbs, run as a user runs them: in a process of their own."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 import inpca
+from inpca import cli
 from inpca.store.claim import alone
 
 
@@ -51,6 +54,47 @@ def test_distances_and_embed__go_through(small_ensemble: inpca.Ensemble) -> None
     rows = json.loads(run("embed", path, "--components", 4, "--json", "--quiet").stdout)
     assert [row["component"] for row in rows] == [1, 2, 3, 4]
     assert inpca.load_embedding(small_ensemble.embeddings_path("train")).embedding_.shape == (26, 4)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/big/x"),
+            "/big/x: No space left on device; free some space, then call again: what is finished "
+            "is kept.",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            "/x: Permission denied; change its permissions, or give another place.",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "/x"),
+            "/x: No such file; check the path.",
+        ),
+        (
+            OSError("no route"),
+            "no route; put that right, then call again: what is finished is kept.",
+        ),
+    ],
+    ids=["ENOSPC", "EACCES", "ENOENT", "network"],
+)
+def test_error_of_the_operating_system__is_one_line_and_exit_code_5(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: OSError,
+    message: str,
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "entry_points", lambda group: ())
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 5
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_metric__is_any_divergence(small_ensemble: inpca.Ensemble) -> None:

@@ -90,21 +90,37 @@ def test_read_only_matrix_and_embedding__are_read_and_checked(recorded, refuse_w
     assert check_ensemble(recorded) == []
 
 
-@pytest.mark.parametrize("call", ["models", "check"])
-def test_full_disk__is_not_taken_for_a_read_only_one(recorded, monkeypatch, call):
-    (recorded.path / "runs" / "mlp.zarr" / "train" / "zarr.json").write_bytes(b"{}")
+@pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def fill_the_disk(request, monkeypatch):
+    """Make every write of a file fail from then on, as on a full disk."""
 
     def fail(target, *_, **__):
         if target:  # not for no files at all
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(request.param, os.strerror(request.param), str(target))
 
-    monkeypatch.setattr(durable, "write_bytes", fail)
-    monkeypatch.setattr(durable, "write_files", fail)
-    if call == "models":
-        with pytest.raises(OSError, match="No space left"):
-            _ = inpca.open_ensemble(recorded.path).models
-    else:
-        assert ["No space left" in damage.reason for damage in recorded.check()] == [True]
+    def fill():
+        monkeypatch.setattr(durable, "write_bytes", fail)
+        monkeypatch.setattr(durable, "write_files", fail)
+
+    return fill
+
+
+def test_full_disk__is_no_reason_not_to_list_what_is_there(recorded, fill_the_disk, caplog):
+    expected = recorded.models
+    (recorded.path / "catalogue").unlink()
+    before = files(recorded.path)
+    fill_the_disk()
+    ensemble = inpca.open_ensemble(recorded.path)
+    pd.testing.assert_frame_equal(ensemble.models, expected)
+    assert describe_ensemble(ensemble)["models"] == 7
+    assert files(recorded.path) == before
+    assert f"{recorded.path / 'catalogue'}: " in caplog.text
+
+
+def test_full_disk__where_check_would_put_in_order_is_told(recorded, fill_the_disk):
+    (recorded.path / "runs" / "mlp.zarr" / "train" / "zarr.json").write_bytes(b"{}")
+    fill_the_disk()
+    assert len(recorded.check()) == 1
 
 
 def test_unreadable_catalogue__is_derived_again(recorded, monkeypatch):
