@@ -14,10 +14,10 @@ help: ## list the verbs
 demo: $(VENV)/.demo ## train a small ensemble on real digits, embed it, draw it (about 3 minutes)
 	$(BIN)/inpca demo --output demo-output
 
-test: $(VENV)/.test ## the quick tests (under 10 minutes on two cores)
+test: $(VENV)/.test $(VENV)/.gpu-compile ## the quick tests (under 10 minutes on two cores)
 	$(PYTEST) -m "not slow"
 
-test-slow: $(VENV)/.test ## the tests that take long
+test-slow: $(VENV)/.test $(VENV)/.gpu-compile ## the tests that take long
 	$(PYTEST) -m slow
 
 test-all: test test-slow ## both
