@@ -111,6 +111,12 @@ def distances(
         because = f" ({info.why})" if info.why else ""
         where = f"{info.plan.n_tiles} tiles on {info.plan.where}{because}"
         typer.echo(f"computed {where}", err=True)
+    if part and not quiet:
+        from inpca.distance.parts import describe_part, parse_part
+
+        n_tiles = matrix.grid.n_tiles
+        said = describe_part(parse_part(part), info.plan.n_tiles, info.missing, n_tiles)
+        typer.echo(said, err=True)
     typer.echo(matrix.path)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from inpca.distance.cluster import place_of, run_on_cluster
 from inpca.distance.engine import Sink, run_plan
 from inpca.distance.output import Target, backend_there, claimed_matrix, remove_damaged
-from inpca.distance.parts import PartArgument, parse_part, tiles_of_part
+from inpca.distance.parts import PartArgument, describe_part, parse_part, tiles_of_part
 from inpca.distance.plan import Plan
 from inpca.distance.planner import default_tile_size
 from inpca.distance.request import ExecutorArgument, Models, Request, parse
@@ -44,6 +44,8 @@ class DistanceInfo:
     plan : what was computed in this call; no tiles if everything was there
     repaired : damaged tiles that were computed again, with what was wrong
     seconds : that the call took
+    missing : tiles of the matrix that this `part` has left to the others, as far as they were not
+        there when it ended
     """
 
     floored: int
@@ -53,6 +55,7 @@ class DistanceInfo:
     plan: Plan
     repaired: list[str]
     seconds: float
+    missing: int = 0
 
 
 def pairwise_distances(
@@ -172,6 +175,7 @@ def pairwise_distances(
                 repaired = remove_damaged(matrix, report) if repair else []
                 plan, floored, redone = _fill(request, matrix, which, report)
             result = TiledMatrix.open(target.path)
+    missing = 0 if which == WHOLE else _tell_of_part(which, plan, result)
     if floored:
         _log.warning(
             "%d of %d contributions %s",
@@ -181,8 +185,25 @@ def pairwise_distances(
         )
     seconds = time.perf_counter() - start
     choice = request.choice
-    info = DistanceInfo(floored, redone, choice.backend, choice.why, plan, repaired, seconds)
+    info = DistanceInfo(
+        floored, redone, choice.backend, choice.why, plan, repaired, seconds, missing
+    )
     return (result, info) if return_info else result
+
+
+def _tell_of_part(part: Part, plan: Plan, matrix: TiledMatrix) -> int:
+    """Log what a part of `matrix` has computed; returns how many tiles are still missing."""
+    n_tiles, missing = matrix.grid.n_tiles, len(matrix.missing())
+    _log.info("%s", describe_part(part, plan.n_tiles, missing, n_tiles))
+    if part[1] > n_tiles:
+        _log.warning(
+            "%d parts are more than the %d tiles of %s: %d of them have nothing to compute",
+            part[1],
+            n_tiles,
+            matrix.path,
+            part[1] - n_tiles,
+        )
+    return missing
 
 
 def _refuse_without_out(**arguments: bool) -> None:

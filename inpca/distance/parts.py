@@ -44,6 +44,13 @@ def tiles_of_part(grid: TileGrid, part: Part) -> set[Tile]:
     return set(walk[len(walk) * (i - 1) // k : len(walk) * i // k])
 
 
+def describe_part(part: Part, computed: int, missing: int, n_tiles: int) -> str:
+    """What a call for `part` has done, of a matrix of `n_tiles` tiles, and what is left to do."""
+    left = f"{missing} of {n_tiles} of the matrix still to do" if missing else "the matrix is whole"
+    what = "tile" if computed == 1 else "tiles"
+    return f"part {part[0]} of {part[1]}: {computed} {what} computed; {left}"
+
+
 def _morton(tile: Tile) -> int:
     """The bits of row and column in turn."""
     row, column = tile

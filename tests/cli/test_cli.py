@@ -357,6 +357,13 @@ def test_distances__in_parts_and_extended_are_those_of_one_call(
     np.testing.assert_array_equal(*(matrix.to_array() for matrix in matrices))
 
 
+def test_distances__of_a_part_say_what_is_left(small_ensemble: inpca.Ensemble) -> None:
+    done = run("distances", small_ensemble.path, "--part", "1/16", "--tile-size", 8)
+    assert "part 1 of 16: 0 tiles computed; 10 of 10 of the matrix still to do" in done.stderr
+    assert "6 of them have nothing to compute" in done.stderr
+    assert Path(done.stdout.strip()) == small_ensemble.distances_path("train")
+
+
 @pytest.mark.parametrize("part", ["17/16", "0/4", "x"])
 def test_distances__refuse_a_part_that_is_none(small_ensemble: inpca.Ensemble, part: str) -> None:
     assert (

@@ -92,6 +92,29 @@ def test_parts__one_after_the_other_fill_one_output_with_the_bytes_of_one_proces
     assert {entry.name for entry in tmp_path.iterdir()} == {"d.zarr", "d.zarr.lock"}
 
 
+def test_parts__say_what_they_have_computed_and_what_is_left(log_p, tmp_path, caplog):
+    caplog.set_level("INFO", "inpca.distance")
+    n_tiles = TileGrid(len(log_p), TILE).n_tiles
+    _, first = write(log_p, tmp_path / "d.zarr", part="1/2", return_info=True)
+    assert first.missing == n_tiles - first.plan.n_tiles > 0
+    said = [text for text in caplog.messages if text.startswith("part 1 of 2")]
+    left = f"{first.missing} of {n_tiles} of the matrix still to do"
+    assert said == [f"part 1 of 2: {first.plan.n_tiles} tiles computed; {left}"]
+    _, second = write(log_p, tmp_path / "d.zarr", part="2/2", return_info=True)
+    assert (second.plan.n_tiles, second.missing) == (first.missing, 0)
+    said = [text for text in caplog.messages if text.startswith("part 2 of 2")]
+    assert said == [f"part 2 of 2: {first.missing} tiles computed; the matrix is whole"]
+    assert write(log_p, tmp_path / "e.zarr", return_info=True)[1].missing == 0
+
+
+def test_parts__more_than_there_are_tiles_are_told(log_p, tmp_path, caplog):
+    n_tiles = TileGrid(len(log_p), TILE).n_tiles
+    _, info = write(log_p, tmp_path / "d.zarr", part=(1, n_tiles + 3), return_info=True)
+    assert (info.plan.n_tiles, info.missing) == (0, n_tiles)
+    assert f"{n_tiles + 3} parts are more than the {n_tiles} tiles of " in caplog.text
+    assert "3 of them have nothing to compute" in caplog.text
+
+
 def test_parts__resume_and_may_be_cut_anew(whole, log_p, tmp_path):
     out = tmp_path / "d.zarr"
     write(log_p, out, part="2/3")
