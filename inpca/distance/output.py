@@ -23,6 +23,8 @@ from inpca.tiling import TileGrid
 
 _IDENTITY = "identity"
 _PREDICTIONS = "predictions"
+_RESTART = "restart=True (--restart)"
+_ANOTHER = "another `out` (--name)"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _matrix(request: Request, target: Target, alone: bool) -> tuple[Request, Til
     if not target.resume:
         raise InputError(
             f"`out` {path} exists already and resume=False; pass resume=True to go on, "
-            "restart=True to replace it, or another `out`."
+            f"{_RESTART} to replace it, or {_ANOTHER}."
         )
     matrix = TiledMatrix.open(path)
     if request.tile_size is None:
@@ -187,9 +189,12 @@ def _other_models(matrix: TiledMatrix, request: Request) -> str:
 
 def _refuse(matrix: TiledMatrix, request: Request) -> None:
     different = _different(matrix, request)
-    cure = "pass restart=True to replace it, or another `out`"
+    cure = f"pass {_RESTART} to replace it, or {_ANOTHER}"
     if list(different) == [_PREDICTIONS] and request.n_rows >= matrix.shape[0]:
-        cure = f"if models have been added, pass extend=True to compute those alone; or {cure}"
+        cure = (
+            "if models have been added, pass extend=True (--extend) to compute those alone; or "
+            f"{cure}"
+        )
     raise InputError(
         f"`out` {matrix.path} was computed from something else ({'; '.join(different.values())}); "
         f"{cure}."
@@ -210,7 +215,7 @@ def _in_order_of(matrix: TiledMatrix, request: Request) -> Request:
     if lost:
         raise InputError(
             f"`X` must hold all models of `out` {matrix.path} to extend it, but {len(lost):,} are "
-            f"not among its {len(asked):,}, {lost[0]!r} first; give another `out`."
+            f"not among its {len(asked):,}, {lost[0]!r} first; give {_ANOTHER}."
         )
     old = set(frozen.index)
     return request.with_models([*frozen.index, *(key for key in asked if key not in old)])
@@ -237,26 +242,26 @@ def _check_extends(matrix: TiledMatrix, request: Request) -> None:
     if different:
         raise InputError(
             f"`out` {matrix.path} cannot be extended: it was computed with other settings "
-            f"({'; '.join(different.values())}); use those, or another `out`."
+            f"({'; '.join(different.values())}); use those, or {_ANOTHER}."
         )
     there, asked = matrix.digests, request.digests
     if there is None or asked is None:
         raise InputError(
             f"`out` {matrix.path} cannot be extended: {'it' if there is None else '`X`'} has no "
-            "`digests`, the identity of each model; pass restart=True, or another `out`."
+            f"`digests`, the identity of each model; pass {_RESTART}, or {_ANOTHER}."
         )
     if len(asked) < len(there):
         raise InputError(
             f"`X` must begin with the {len(there):,} models of `out` {matrix.path} to extend it, "
-            f"but it has {len(asked):,} models; give another `out`."
+            f"but it has {len(asked):,} models; give {_ANOTHER}."
         )
     changed = np.flatnonzero(there != asked[: len(there)])
     if len(changed):
         name = changed[0] if request.models is None else repr(request.models.index[changed[0]])
         raise InputError(
             f"`X` must begin with the models of `out` {matrix.path} to extend it, but "
-            f"{len(changed):,} are not what they were, model {name} first; pass restart=True to "
-            "compute all distances again, or another `out`."
+            f"{len(changed):,} are not what they were, model {name} first; pass {_RESTART} to "
+            f"compute all distances again, or {_ANOTHER}."
         )
 
 
@@ -277,7 +282,7 @@ def remove_damaged(matrix: TiledMatrix, report: Report | None = None) -> list[st
         if damage.key not in tiles:
             raise DamagedStoreError(
                 f"{matrix.path}: {damage.key} {damage.reason}; tiles alone can be repaired: pass "
-                "restart=True to compute the matrix again."
+                f"{_RESTART} to compute the matrix again."
             )
         matrix.remove_tile(tiles[damage.key])
     return [f"{damage.key}: {damage.reason}" for damage in found]

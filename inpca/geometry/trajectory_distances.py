@@ -342,13 +342,13 @@ def _store(
     if not resume:
         raise InputError(
             f"`out` {path} exists already and resume=False; pass resume=True to go on, "
-            "restart=True to replace it, or another `out`."
+            "restart=True (--restart) to replace it, or another `out` (--name)."
         )
     different = [name for name, value in attrs.items() if store.attrs.get(name) != value]
     if different:
         raise InputError(
             f"`out` {path} was computed from something else (other "
             f"{', '.join(different).replace('fingerprint', 'runs, predictions or s')}); pass "
-            "restart=True to replace it, or another `out`."
+            "restart=True (--restart) to replace it, or another `out` (--name)."
         )
     return store

@@ -24,6 +24,7 @@ Part = tuple[int, int]
 WHOLE: Part = (1, 1)
 
 _DOOR_SECONDS = 30.0
+_ANOTHER = "another `out` (--name, or for an embedding --save-as)"
 _NUMBERS = re.compile(r"\.part-(\d+)-of-(\d+)\.lock")
 
 
@@ -42,7 +43,7 @@ def door(path: Path) -> Iterator[None]:
     except Timeout:
         raise ResourceError(
             f"{path} is being made or replaced by another process since {_DOOR_SECONDS:.0f} s; "
-            "wait for it, or give another `out`."
+            f"wait for it, or give {_ANOTHER}."
         ) from None
     try:
         yield
@@ -125,7 +126,7 @@ def _refuse_conflicts(path: Path, part: Part) -> None:
 def _taken(path: Path, part: Part) -> str:
     what = f"{path}" if part == WHOLE else f"Part {part[0]}/{part[1]} of {path}"
     cure = "" if part == WHOLE else f"ask for another of its {part[1]} parts, "
-    return f"{what} is being written by another process; {cure}wait for it, or give another `out`."
+    return f"{what} is being written by another process; {cure}wait for it, or give {_ANOTHER}."
 
 
 def _part_lock(path: Path, part: Part) -> FileLock:

@@ -148,14 +148,17 @@ def read_root(path: Path) -> tuple[dict[str, Any], dict[str, Document]]:
     return parse_root((path / METADATA).read_bytes(), path)
 
 
-def parse_root(content: bytes, path: Path) -> tuple[dict[str, Any], dict[str, Document]]:
-    """As `read_root`, for the content of a `zarr.json` that has been read already."""
+def parse_root(
+    content: bytes, path: Path, cure: str = _RESTORE
+) -> tuple[dict[str, Any], dict[str, Document]]:
+    """As `read_root`, for the content of a `zarr.json` that has been read already; `cure` is said
+    where it is damaged."""
     try:
         root = json.loads(content)
         return dict(root["attributes"]), dict(root["consolidated_metadata"]["metadata"])
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedStoreError(
-            f"{path / METADATA} is no group's metadata as inpca writes it ({error}); {_RESTORE}."
+            f"{path / METADATA} is no group's metadata as inpca writes it ({error}); {cure}."
         ) from error
 
 

@@ -160,7 +160,7 @@ class TiledMatrix:
                     "pairwise_distances that did so was killed, make it again."
                 ) from None
             raise no_store(self.path, "a matrix", _MAKE) from None
-        return parse_root(content, self.path)
+        return parse_root(content, self.path, _REMAKE)
 
     @property
     def models(self) -> pd.DataFrame | None:
@@ -372,7 +372,7 @@ class TiledMatrix:
         """Add to `attrs`, durably; only while holding `lock`, if others may write."""
         if "inpca" in attrs:
             raise InputError("`attrs` must not have the key 'inpca', which the store uses itself.")
-        attributes, documents = parse_root((self.path / METADATA).read_bytes(), self.path)
+        attributes, documents = parse_root((self.path / METADATA).read_bytes(), self.path, _REMAKE)
         attributes |= attrs
         root = layout.group_document(attributes, documents)
         durable.write_bytes(self.path / METADATA, layout.to_json(root))

@@ -23,7 +23,7 @@ def select_rows(models: pd.DataFrame, query: "str | Sequence[str] | ArrayLike") 
     if chosen.empty:
         raise InputError(
             f"`query` {_shown(query)} selects none of the {len(models):,} models; look at "
-            "ens.models."
+            "ens.models, or `inpca info ENSEMBLE`."
         )
     return chosen.copy()
 

@@ -98,8 +98,9 @@ class RunWriter:
             self._resume(Run(self.path), config)
         else:
             raise InputError(
-                f"`run_id` {self.id!r} exists already; choose another id, go on after its last "
-                "checkpoint with resume=True, or delete and record it again with restart=True."
+                f"`run_id` {self.id!r} exists already; choose another id (--run), go on after its "
+                "last checkpoint with resume=True, or delete and record it again with "
+                "restart=True (--restart)."
             )
 
     def _resume(self, run: Run, config: Mapping[str, Any] | None) -> None:

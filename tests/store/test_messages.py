@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import inpca
-from inpca import DamagedStoreError, InputError, TiledMatrix
+from inpca import DamagedStoreError, InputError, ResourceError, TiledMatrix
 from inpca.store.embedding import read_embedding, write_embedding
 
 
@@ -54,6 +54,39 @@ def test_damaged_root_of_a_matrix__is_cured_by_what_the_error_says(recorded, mat
         TiledMatrix.open(matrix.path)
     again = inpca.pairwise_distances(recorded, out=matrix.path, restart=True)
     np.testing.assert_array_equal(again.to_array(), expected)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"attributes": {}}'])
+def test_unreadable_root_of_a_matrix__is_cured_by_restart_and_no_copy(recorded, matrix, content):
+    (matrix.path / "zarr.json").write_text(content)
+    with pytest.raises(DamagedStoreError, match="`inpca distances ENSEMBLE --restart`") as raised:
+        inpca.pairwise_distances(recorded, out=matrix.path, repair=True)
+    assert "copy" not in str(raised.value)
+    again = inpca.pairwise_distances(recorded, out=matrix.path, restart=True)
+    assert again.complete
+
+
+def test_matrix_of_something_else__is_cured_in_python_and_on_the_command_line(recorded, matrix):
+    less = recorded.select("run == 'cnn'")
+    cure = r"pass restart=True \(--restart\) to replace it, or another `out` \(--name\)"
+    with pytest.raises(InputError, match=cure):
+        inpca.pairwise_distances(less, out=matrix.path)
+    with pytest.raises(InputError, match=cure.removeprefix("pass ")):
+        inpca.pairwise_distances(recorded, out=matrix.path, resume=False)
+    inpca.pairwise_distances(less, out=matrix.path, restart=True)
+    more = r"pass extend=True \(--extend\) to compute those alone; or " + cure
+    with pytest.raises(InputError, match=more):
+        inpca.pairwise_distances(recorded, out=matrix.path)
+
+
+def test_matrix_that_another_process_writes__is_cured_by_another_name(recorded, matrix):
+    with matrix.lock(), pytest.raises(ResourceError, match=r"another `out` \(--name, or"):
+        inpca.pairwise_distances(recorded, out=matrix.path)
+
+
+def test_query_that_selects_nothing__says_where_to_look(recorded):
+    with pytest.raises(InputError, match=r"look at ens\.models, or `inpca info ENSEMBLE`"):
+        recorded.select("step < 0")
 
 
 @pytest.mark.parametrize("method", ["distances_path", "embeddings_path"])
