@@ -23,9 +23,8 @@ def main() -> None:
     # Progress tells the error well, but not exactly: a confident network can be wrong.
     for name in ("train", "test"):
         table = inpca.progress_table(ensemble, sample_set=name)
-        known = table.dropna(subset=["error"])
-        r2 = inpca.r_squared(known["progress"], known["error"])
-        print(f"{name}: R² of progress against error {r2:.3f}, {len(known)} models")
+        r2 = inpca.r_squared(table["progress"], table["error"])
+        print(f"{name}: R² of progress against error {r2:.3f}, {len(table)} models")
 
     # On the geodesic itself progress is the parameter, whatever the labels.
     labels = ensemble.sample_sets["train"].labels

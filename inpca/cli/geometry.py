@@ -33,8 +33,11 @@ def progress(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Progress of every model from ignorance to truth, beside its error and loss, and their R²."""
-    from inpca.geometry.reports import progress_table, r_squared
+    """Progress of every model from ignorance to truth, beside its error and loss, and their R².
+
+    R² is that of the trainings: stored averages have a row, of kind "reference", but do not count.
+    """
+    from inpca.geometry.reports import progress_fit, progress_table
 
     if as_csv and as_json:
         raise InputError("`--csv` and `--json` are two ways to print one table; give one.")
@@ -49,20 +52,23 @@ def progress(
         executor=workers or None,
         progress=not quiet,
     )
-    known = table.dropna(subset=["error"])
-    fit = r_squared(known["progress"], known["error"]) if len(known) > 2 else float("nan")
+    fit, n_models = progress_fit(table)
     if as_json:
         rows = cast(list[dict[str, Any]], table.reset_index().to_dict(orient="records"))
         print_json({"r_squared": _number(fit), "models": [_plain(row) for row in rows]})
     elif as_csv or output is not None:
         print_csv(table, output)
-        typer.echo(_fit_line(fit, len(known)), err=True)
+        typer.echo(_fit_line(fit, n_models), err=True)
     else:
         print_table(table.reset_index(), as_json=False)
-        typer.echo(_fit_line(fit, len(known)))
+        typer.echo(_fit_line(fit, n_models))
 
 
 def _fit_line(fit: float, n_models: int) -> str:
+    if n_models < 3:
+        return f"no R² of progress against error: it needs 3 models of runs, not {n_models}"
+    if fit != fit:
+        return f"no R²: progress or error is the same for all {n_models:,} models"
     return f"R² of progress against error, {n_models:,} models: {fit:.3f}"
 
 

@@ -90,7 +90,8 @@ def four_point(
 
     Notes
     -----
-    Reference models in an ensemble's view are projected, but take no part in the averages.
+    Reference models in an ensemble's view (ignorance, truth, stored averages) are projected, but
+    take no part in the averages.
     Streams: at most four passes over the predictions, four models in memory. Compare with
     `inpca.explained_pairwise_distances` of ``coordinates`` and ``embedding.signature_``.
 
@@ -247,4 +248,4 @@ def _progress(
 def _taking_part(X: Models, n_models: int) -> NDArray[np.bool_]:
     if not isinstance(X, Ensemble):
         return np.ones(n_models, dtype=bool)
-    return np.array([not str(key).startswith("@") for key in X.models.index], dtype=bool)
+    return np.asarray(X.models["kind"] != "reference", dtype=bool)

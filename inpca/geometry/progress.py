@@ -61,7 +61,9 @@ def progress(
         ``"sqrt_probs"``
     sample_set : of ensembles
     start : predictions (n_samples, n_classes) to begin at; default ignorance. Of an ensemble also
-        a model's key, ``"run-3/0"``, or ``"first"``: each model's own run's first checkpoint
+        a model's key, ``"run-3/0"``, or ``"first"``: each model's own run's first checkpoint.
+        Reference models (ignorance, truth, stored averages) have no run of their own: NaN, and a
+        warning is logged
     end : predictions to end at, instead of `labels`. Of an ensemble also a model's key, or
         ``"last"``: each model's own run's last checkpoint
     memory : bytes allowed, such as ``"2GB"``; default half of what is available
@@ -118,7 +120,8 @@ def sample_progress(
     Returns
     -------
     (n_models, n_samples) float64 in [0, 1]; NaN in samples where start and end coincide, or where
-    a model overlaps with neither: all points are equally near
+    a model overlaps with neither: all points are equally near; and of reference models on their
+    own run's way, which they do not have
 
     Raises
     ------
@@ -131,6 +134,9 @@ def sample_progress(
     for route in routes(X, labels, start, end, kind, sample_set):
         n_models, n_samples = route.source.shape[:2]
         _check_result(n_models * n_samples * 8, memory)
+        if route.ends is None:
+            found |= {row: np.full(n_samples, np.nan) for row in route.rows.tolist()}
+            continue
         cut = _cut(route.source, memory_budget(memory), 1)
         for models in _blocks(n_models, cut.models):
             x, y = plane(route.source, route.ends, models, cut)
@@ -156,7 +162,13 @@ def _along(
     ways: Iterator[Route], memory: int | float | str | None, workers: Executor, report: Report
 ) -> Float64:
     parts = [
-        (one.rows, nearest_positions(one.source, one.ends, memory, workers, report)) for one in ways
+        (
+            one.rows,
+            np.nan
+            if one.ends is None
+            else nearest_positions(one.source, one.ends, memory, workers, report),
+        )
+        for one in ways
     ]
     out = np.empty(sum(len(rows) for rows, _ in parts))
     for rows, values in parts:

@@ -40,7 +40,8 @@ def progress_table(
     Returns
     -------
     one row per model of `ensemble`, with its key as index; columns run, checkpoint, kind, step,
-    epoch, progress, error (fraction of samples), loss (nats per sample)
+    epoch, progress, error (fraction of samples), loss (nats per sample). Stored averages are among
+    them, of the kind ``"reference"``; for R² of trainings see `progress_fit`
     """
     models = ensemble.models
     positions = progress_of(
@@ -58,6 +59,21 @@ def progress_table(
     for name in ("error", "loss"):
         table[name] = models[f"{sample_set}_{name}"].to_numpy(np.float64)
     return table
+
+
+def progress_fit(table: pd.DataFrame) -> tuple[float, int]:
+    """R² of progress against error over the trainings of a `progress_table` (Fig. 8).
+
+    Models of the kind ``"reference"`` (ignorance, truth, stored averages) were not trained and do
+    not count; nor do models whose error or progress is missing.
+
+    Returns
+    -------
+    r_squared : see `r_squared`; NaN of fewer than 3 models
+    n_models : that counted
+    """
+    own = table[table["kind"] != "reference"].dropna(subset=["error", "progress"])
+    return r_squared(own["progress"], own["error"]) if len(own) > 2 else np.nan, len(own)
 
 
 def r_squared(progress: ArrayLike, error: ArrayLike) -> float:

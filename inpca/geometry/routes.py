@@ -1,5 +1,6 @@
 """Which geodesic each model is put on: one for all, or one for each run of an ensemble."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from inpca.store.ensemble import Ensemble, open_ensemble
 End = ArrayLike | str | None
 # The checkpoint of a model's own run that the words `start` and `end` may be stand for.
 OWN = {"start": ("first", 0), "end": ("last", -1)}
+_log = logging.getLogger("inpca.geometry")
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,12 @@ class Route:
     ----------
     rows : (k,) their place among all models
     source : their predictions
-    ends : of the geodesic
+    ends : of the geodesic; None: these models have no way of their own
     """
 
     rows: NDArray[np.int64]
     source: PredictionSource
-    ends: Ends
+    ends: Ends | None
 
 
 def routes(
@@ -58,13 +60,12 @@ def _of_each_run(
 ) -> Iterator[Route]:
     ensemble = _ensemble(X, "start" if _is_own(start, "start") else "end")
     models = ensemble.models
-    strangers = models.index[models["run"].str.startswith("@")]
-    if len(strangers):
-        raise InputError(
-            f"`X` must hold models of runs alone where `start` or `end` is their own run's, not "
-            f"{strangers[0]!r}; leave references out."
-        )
-    for run, rows in models.groupby("run", sort=False).indices.items():
+    references = np.flatnonzero(models["kind"] == "reference")
+    if len(references):
+        yield _without_a_way(ensemble, references, sample_set)
+    trained = np.flatnonzero(models["kind"] != "reference")
+    for run, members in models.iloc[trained].groupby("run", sort=False).indices.items():
+        rows = trained[members]
         ends: dict[str, Floats | None] = {}
         for name, given in (("start", start), ("end", end)):
             if _is_own(given, name):
@@ -81,6 +82,24 @@ def _of_each_run(
         source = ensemble.select(models.index[rows].tolist()).predictions(sample_set)
         geodesic = make_ends(source.shape[1:], labels, ends["start"], ends["end"])
         yield Route(np.asarray(rows), source, geodesic)
+
+
+def _without_a_way(ensemble: Ensemble, rows: NDArray[np.int64], sample_set: str) -> Route:
+    """Reference models (ignorance, truth, stored averages): no training, no own ends."""
+    keys = ensemble.models.index[rows].tolist()
+    if len(keys) == len(ensemble):
+        raise InputError(
+            "`X` must hold models of runs where `start` or `end` is their own run's; it has "
+            f"reference models alone, such as {keys[0]!r}."
+        )
+    _log.warning(
+        "%d reference models have no run of their own, so their progress on it is NaN (%s%s); "
+        "leave them out with select(\"kind != 'reference'\") (--select)",
+        len(keys),
+        ", ".join(keys[:3]),
+        ", …" if len(keys) > 3 else "",
+    )
+    return Route(rows, ensemble.select(keys).predictions(sample_set), None)
 
 
 def _model(X: Models, end: End, kind: Kind, sample_set: str, name: str) -> Floats | None:

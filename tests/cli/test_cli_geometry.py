@@ -55,6 +55,27 @@ def test_progress__for_people_ends_with_the_fit(small_ensemble: inpca.Ensemble) 
     assert lines[-1].startswith("R² of progress against error, 24 models: 0.")
 
 
+def test_progress__does_not_count_stored_averages_as_trainings(
+    small_ensemble: inpca.Ensemble,
+) -> None:
+    before = json.loads(run("progress", small_ensemble.path, "--json", "-q").stdout)
+    run("average", small_ensemble.path, "--by", "architecture", "--by", "step", "-q")
+    after = json.loads(run("progress", small_ensemble.path, "--json", "-q").stdout)
+    assert after["r_squared"] == before["r_squared"]
+    assert len(after["models"]) == 36
+    own_way = json.loads(
+        run("progress", small_ensemble.path, "--start", "first", "--json", "-q").stdout
+    )
+    unknown = [row["kind"] for row in own_way["models"] if row["progress"] is None]
+    assert unknown == ["reference"] * 12
+
+
+def test_progress__of_one_model_says_why_there_is_no_fit(small_ensemble: inpca.Ensemble) -> None:
+    out = run("progress", small_ensemble.path, "--select", "step == 0 and seed == 0", "-q").stdout
+    assert "no R² of progress against error: it needs 3 models of runs, not 2" in out
+    assert "nan" not in out
+
+
 def test_progress__refuses_what_it_cannot_do(small_ensemble: inpca.Ensemble) -> None:
     path = small_ensemble.path
     assert "give one" in refused("progress", path, "--csv", "--json")

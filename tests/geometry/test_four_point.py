@@ -47,6 +47,14 @@ def test_four_points__are_those_of_equation_11(golden: dict[str, Array]) -> None
     assert found.coordinates == pytest.approx(naive.project(to_points, d, 3) * signs, abs=1e-7)
 
 
+def test_stored_averages__take_no_part_in_the_averages(small_ensemble: inpca.Ensemble) -> None:
+    before = four_point(small_ensemble, **NEAR).embedding.eigenvalues_
+    inpca.average_groups(small_ensemble, ["architecture", "step"])
+    found = four_point(inpca.open_ensemble(small_ensemble.path), **NEAR)
+    assert np.array_equal(found.embedding.eigenvalues_, before)
+    assert len(found.coordinates) == 36
+
+
 def test_four_points__lie_where_all_models_of_weight_zero_would_put_them(
     golden: dict[str, Array],
 ) -> None:

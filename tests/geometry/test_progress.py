@@ -14,6 +14,7 @@ import inpca
 from inpca import InputError, ResourceError
 from inpca.geometry import kernels_numba, namespace
 from inpca.geometry.ends import IgnoranceToTruth, Pair
+from inpca.geometry.reports import progress_fit
 from inpca.predictions import ArrayPredictions
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "reference_small.npz"
@@ -152,6 +153,22 @@ def test_a_runs_own_start_and_end__are_0_and_1(small_ensemble):
     keys = ["run-2/3", "run-0/5", "run-2/1"]
     part = inpca.progress(small_ensemble.select(keys), start="first", end="last")
     np.testing.assert_allclose(part, [s[2, 3], 1, s[2, 1]], atol=1e-6)
+
+
+def test_reference_models__have_no_way_of_their_own(small_ensemble, caplog):
+    expected = inpca.progress(small_ensemble, start="first")
+    of_samples = inpca.sample_progress(small_ensemble, start="first")
+    inpca.average_groups(small_ensemble, ["architecture", "step"])
+    whole = inpca.open_ensemble(small_ensemble.path)
+    own = (whole.models["kind"] == "checkpoint").to_numpy()
+    s = inpca.progress(whole, start="first")
+    np.testing.assert_array_equal(s[own], expected)
+    assert np.isnan(s[~own]).all()
+    assert "12 reference models have no run of their own" in caplog.text
+    assert "average-arithmetic-linear/0" in caplog.text
+    s = inpca.sample_progress(whole.with_references(), start="first")
+    np.testing.assert_array_equal(s[2:][own], of_samples)
+    assert np.isnan(s[:2]).all()
 
 
 def test_an_end__may_be_a_models_key(small_ensemble):
@@ -320,6 +337,19 @@ def test_progress_table__has_error_and_loss_of_the_same_samples(small_ensemble):
     assert inpca.r_squared(table["progress"], table["error"]) > 0.5
 
 
+def test_progress_fit__is_that_of_the_trainings(small_ensemble):
+    trained = inpca.progress_table(small_ensemble)
+    expected = inpca.r_squared(trained["progress"], trained["error"])
+    assert progress_fit(trained) == (expected, 24)
+    inpca.average_groups(small_ensemble, ["architecture", "step"])
+    table = inpca.progress_table(inpca.open_ensemble(small_ensemble.path).with_references())
+    assert table["kind"].value_counts().to_dict() == {"checkpoint": 24, "reference": 14}
+    assert progress_fit(table) == (expected, 24)
+    fit, n_models = progress_fit(table.iloc[:4])
+    assert np.isnan(fit)
+    assert n_models < 3
+
+
 def test_r_squared__is_that_of_a_straight_line():
     rng = np.random.default_rng(0)
     x = rng.uniform(size=50)
@@ -366,8 +396,9 @@ def test_bad_ends__are_refused(small_ensemble):
         inpca.progress(p, [0, 1, 2], start="first")
     with pytest.raises(InputError, match="`start` must be predictions, 'first'"):
         inpca.progress(small_ensemble, start="last")
-    with pytest.raises(InputError, match="models of runs alone"):
-        inpca.progress(small_ensemble.with_references(), start="first")
+    references = small_ensemble.with_references().select(["@ignorance", "@truth"])
+    with pytest.raises(InputError, match="has reference models alone, such as '@ignorance'"):
+        inpca.progress(references, start="first")
 
 
 def test_own_ends__of_a_run_with_one_checkpoint_are_refused_by_name(tmp_path):
