@@ -85,6 +85,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         √w W₀ √w, W₀ centred by weighted means; residuals, norm and stress are of that matrix
     joint_ : name → (m, n_components), the models on other sample sets, see `join`
     models_, sample_set_ : DataFrame of the training models and name of their sample set, or None
+    metric_ : divergence of the training distances; None if they came as an array, which says none
     solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
         `inpca.embedding.solve.Solution`
     n_features_in_ : m for distances; numbers per model, N · C, for predictions
@@ -111,6 +112,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     joint_: dict[str, Float64]
     models_: pd.DataFrame | None
     sample_set_: str | None
+    metric_: str | None
 
     def __init__(
         self,
@@ -200,6 +202,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self._training = inputs.training
         self.models_ = inputs.training.models
         self.sample_set_ = inputs.training.sample_set
+        self.metric_ = inputs.training.metric
         self.joint_ = {}
         return self
 

@@ -111,6 +111,7 @@ def restore(
     fitted.models_ = models
     fitted._training = TrainingModels.from_record(attrs["training"], path, models)
     fitted.sample_set_ = fitted._training.sample_set
+    fitted.metric_ = fitted._training.metric
     if _TRAINING in arrays:
         fitted._training.kept = True
         fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")

@@ -251,6 +251,18 @@ def test_saved_precomputed_embedding__transforms_distances(tmp_path: Path) -> No
     assert (loaded.transform(d) == embedding.transform(d)).all()
 
 
+def test_embedding__knows_the_divergence_of_its_distances(
+    small_ensemble: inpca.Ensemble, tmp_path: Path
+) -> None:
+    matrix = inpca.pairwise_distances(small_ensemble, metric="jeffreys", out=tmp_path / "j.zarr")
+    embedding = inpca.InPCA(2).fit(matrix)
+    assert embedding.metric_ == "jeffreys"
+    embedding.save(tmp_path / "e.zarr")
+    assert inpca.load_embedding(tmp_path / "e.zarr").metric_ == "jeffreys"
+    assert inpca.InPCA(2, metric="hellinger2").fit(probs(5)).metric_ == "hellinger2"
+    assert inpca.InPCA(2, metric="precomputed").fit(np.asarray(matrix)).metric_ is None
+
+
 def test_saving_twice__is_refused_unless_asked_for(tmp_path: Path) -> None:
     d = inpca.pairwise_distances(probs(20))
     inpca.InPCA(n_components=3, metric="precomputed").fit(d).save(tmp_path / "e.zarr")
