@@ -194,6 +194,16 @@ def _identity(
     }  # fmt: skip
 
 
+def check_effort(tol: float, block_size: int | None, max_passes: int) -> None:
+    """Refuse what asks for less than nothing, whatever solves."""
+    if not tol > 0:
+        raise InputError(f"`tol` must be positive, not {tol}.")
+    if block_size is not None and block_size < 1:
+        raise InputError(f"`block_size` must be at least 1, not {block_size}.")
+    if max_passes < 1:
+        raise InputError(f"`max_passes` must be at least 1, not {max_passes}.")
+
+
 def _check(
     n: int,
     k: int,
@@ -205,10 +215,7 @@ def _check(
 ) -> None:
     if not 1 <= k <= n:
         raise InputError(f"`k` must be in 1 … n = {n}, not {k}.")
-    if block < 1:
-        raise InputError(f"`block_size` must be at least 1, not {block}.")
-    if not tol > 0:
-        raise InputError(f"`tol` must be positive, not {tol}.")
+    check_effort(tol, block, max_passes)
     if relative_to not in RELATIVE_TO:
         raise InputError(
             f"`relative_to` must be one of {', '.join(RELATIVE_TO)}, not {relative_to!r}."

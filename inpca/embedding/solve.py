@@ -15,7 +15,12 @@ from inpca.distance.planner import memory_budget
 from inpca.embedding.centring import CentredOperator
 from inpca.embedding.dense import COPIES, dense_eigenpairs
 from inpca.embedding.krylov import PassState
-from inpca.embedding.lanczos import LanczosResult, block_lanczos, default_block_size
+from inpca.embedding.lanczos import (
+    LanczosResult,
+    block_lanczos,
+    check_effort,
+    default_block_size,
+)
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
 from inpca.embedding.resident import ResidentTiles, solver_device
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, place_of
@@ -123,6 +128,8 @@ def solve(
 
     Raises
     ------
+    InputError
+        For a `tol` that is not positive, and the like, also where the solver has no use for it.
     ResourceError
         If the solver asked for, or any, does not fit `options.memory`; or D the GPU.
 
@@ -133,6 +140,7 @@ def solve(
     ClusterWarning
         If Lanczos cannot tell eigenvalues apart.
     """
+    check_effort(options.tol, options.block_size, options.max_passes)
     budget = memory_budget(options.memory)
     solver = _choose_solver(as_tiles(distances).grid.n_models, k, options, budget)
     place = solver_device(options.backend, options.device)

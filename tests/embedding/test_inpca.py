@@ -302,6 +302,18 @@ def test_solver_beyond_memory__is_refused_with_both_numbers(solver: str, cure: s
         embed(d, 2, solver=solver, memory=50_000)
 
 
+@pytest.mark.parametrize("solver", ["dense", "lanczos"])
+@pytest.mark.parametrize(
+    ("name", "value"), [("tol", -1.0), ("tol", np.nan), ("block_size", 0), ("max_passes", 0)]
+)
+def test_effort__that_is_none_is_refused_by_either_solver(
+    solver: str, name: str, value: float
+) -> None:
+    d = np.ones((5, 5)) - np.eye(5)
+    with pytest.raises(InputError, match=f"`{name}` must be"):
+        embed(d, 2, solver=solver, **{name: value})
+
+
 def test_residual_above_tol__is_never_silent() -> None:
     d = bhattacharyya(*[random_predictions(300, 3, 3)] * 2)
     with pytest.warns(ConvergenceWarning, match=r"pairs have not converged .* 2 passes: \d+ \(‖r‖"):
