@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import inpca
-from inpca.cli.options import Backend, Device, EnsemblePath, Json, Memory, Query, Quiet, Workers
+from inpca.cli.options import Backend, Device, EnsemblePath, Json, Memory, Quiet, Workers
 from inpca.cli.services import print_csv, print_table
 from inpca.errors import InputError
 
@@ -17,7 +17,17 @@ def embed(
         str, typer.Option("--name", "-n", help="which distances; also the result's name")
     ] = "train",
     components: Annotated[int, typer.Option("--components", "-k", help="coordinates to keep")] = 10,
-    select: Query = "",
+    select: Annotated[
+        str,
+        typer.Option(
+            "--select",
+            help="only the models for which this query holds, in pandas' words, and the reference "
+            "models",
+        ),
+    ] = "",
+    references: Annotated[
+        bool, typer.Option(help="keep the reference models (ignorance, truth), if there are any")
+    ] = True,
     save_as: Annotated[
         str, typer.Option("--save-as", help="name of the result; default: that of the distances")
     ] = "",
@@ -43,21 +53,25 @@ def embed(
     """Embed the models of a finished distance matrix; print eigenvalues and explained stress.
 
     Each pass over the distances is kept until the embedding is saved: a killed call goes on.
-    With --select only some of the models, without computing distances again; name that result
-    with --save-as.
+    With --select only some of the models, without computing distances again; the reference models
+    stay among them unless --no-references is given. Name that result with --save-as.
     """
+    if (select or not references) and not save_as:
+        option = "--select" if select else "--no-references"
+        raise InputError(f"`{option}` makes another embedding; name it with `--save-as`.")
     from inpca.embedding.checkpoint import KrylovCheckpoint
+    from inpca.embedding.selection import without_references
     from inpca.store.claim import alone
     from inpca.summary import describe_embedding
 
-    if select and not save_as:
-        raise InputError("`--select` makes another embedding; name it with `--save-as`.")
     ensemble = inpca.open_ensemble(path)
     matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
     result = ensemble.embeddings_path(save_as or name)
     former = ensemble.embeddings_path(warm_start) if warm_start else None
+    models = (select or None) if references else without_references(matrix, select or None)
     passes = result.with_suffix(".passes")
-    with alone(passes):  # two solves would mix their passes
+    lock = ensemble.path / ".locks" / "embeddings" / f"{result.stem}.lock"
+    with alone(passes, lock):  # two solves would mix their passes
         if restart:
             KrylovCheckpoint.at(passes, {}).clear()
         embedding = inpca.InPCA(
@@ -71,7 +85,7 @@ def embed(
             progress=not quiet,
             backend=backend,
             device=device,
-        ).fit(matrix, models=select or None, init=former, weights=weights or None)
+        ).fit(matrix, models=models, init=former, weights=weights or None)
         if result.exists():
             typer.echo(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
@@ -90,10 +104,10 @@ def project(
     quiet: Quiet = False,
 ) -> None:
     """Coordinates of new models in an embedding that exists, as CSV."""
-    from inpca.summary import coordinates_table
-
     if output is not None and not output.parent.is_dir():
         raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    from inpca.summary import coordinates_table
+
     embedding = inpca.load_embedding(inpca.open_ensemble(path).embeddings_path(name))
     embedding.set_params(memory=memory or None, progress=not quiet)
     models = inpca.open_ensemble(source or path).select(select)

@@ -89,16 +89,30 @@ def query_models(matrix: TiledMatrix, query: Query) -> pd.DataFrame:
     models, as a selection of an ensemble does to which references are added afterwards. Keys are
     taken as they are, in their order.
     """
-    models = matrix.models
-    if models is None:
+    models = _models(matrix)
+    if not isinstance(query, str):
+        return select_rows(models, query)
+    is_reference = _is_reference(models)
+    return pd.concat([models[is_reference], select_rows(models[~is_reference], query)])
+
+
+def without_references(matrix: TiledMatrix, query: str | None) -> list[str]:
+    """Keys of the models of `matrix` that `query` names, or of all, but no reference models."""
+    models = _models(matrix) if query is None else query_models(matrix, query)
+    return list(models.index[~_is_reference(models)])
+
+
+def _models(matrix: TiledMatrix) -> pd.DataFrame:
+    if matrix.models is None:
         raise InputError(
             f"`models` selects by a table of models, but {matrix.path} was computed from an array "
             "and has none; leave `models` out, or embed an array of distances."
         )
-    if not isinstance(query, str):
-        return select_rows(models, query)
-    is_reference = models.index.str.startswith("@")
-    return pd.concat([models[is_reference], select_rows(models[~is_reference], query)])
+    return matrix.models
+
+
+def _is_reference(models: pd.DataFrame) -> NDArray[np.bool_]:
+    return np.asarray(models.index.str.startswith("@"), dtype=bool)
 
 
 def select_distances(

@@ -7,12 +7,14 @@ Two kinds of lock files lie beside the store, so that they outlive an overwrite:
 - ``<name>.part-3-of-16.lock``: held by the engine that writes part 3 of 16 for as long as it
   works; an engine that writes the whole holds part 1 of 1.
 
+The passes of an embedding, which are nobody's to share, are held by one lock, in ``.locks``.
+
 The operating system releases the locks of a dead process, so a file alone means nothing.
 """
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -77,18 +79,24 @@ def claimed(path: Path, part: Part = WHOLE) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the whole store at `path` for writing.
+def alone(path: Path, lock_file: Path) -> Iterator[None]:
+    """Be the only one that writes `path`, which is nobody's to share.
+
+    One lock does: there is nothing to finish or replace, and so no door. Its file stays: where
+    locks are removed two could hold "the same" one.
 
     Raises
     ------
     ResourceError
         If another process writes it.
     """
-    with ExitStack() as held:
-        with door(path):
-            held.enter_context(claimed(path))
+    lock = file_lock(lock_file)
+    if not take(lock):
+        raise ResourceError(_taken(path, WHOLE))
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def others_at_work(path: Path, part: Part = WHOLE) -> list[Part]:

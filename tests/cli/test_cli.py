@@ -148,12 +148,36 @@ def test_embed__of_a_selection_computes_no_distances_and_keeps_the_references(
     assert len(inpca.load_embedding(ensemble.embeddings_path("train")).models_) == 20
 
 
+@pytest.mark.parametrize("select", [(), ("--select", "architecture == 'mlp'")], ids=["all", "some"])
+def test_embed__leaves_out_the_references_on_request(
+    embedded: Path, select: tuple[str, ...]
+) -> None:
+    ensemble = inpca.open_ensemble(embedded)
+    options = ("-k", 2, *select, "--no-references", "--quiet")
+    assert "makes another embedding" in run("embed", embedded, *options, code=3).stderr
+    run("embed", embedded, *options, "--save-as", "own")
+    embedding = inpca.load_embedding(ensemble.embeddings_path("own"))
+    assert embedding.models_ is not None
+    runs = {"run-1"} if select else {"run-0", "run-1", "run-2"}
+    assert set(embedding.models_["run"]) == runs
+
+
 def test_embed__twice_at_once_is_refused(embedded: Path) -> None:
     passes = inpca.open_ensemble(embedded).embeddings_path("train").with_suffix(".passes")
-    with alone(passes):
+    with alone(passes, embedded / ".locks" / "embeddings" / "train.lock"):
         done = run("embed", embedded, "-k", 2, "--quiet", code=5)
-    assert "is being written by another process" in done.stderr
+        run("embed", embedded, "-k", 2, "--quiet", "--save-as", "other")
+    assert f"{passes} is being written by another process" in done.stderr
     run("embed", embedded, "-k", 2, "--quiet")
+
+
+def test_embed__that_fails_leaves_nothing_among_the_embeddings(embedded: Path) -> None:
+    before = sorted((embedded / "embeddings").iterdir())
+    options = ("--save-as", "new", "--quiet")
+    run("embed", embedded, "-k", 99, *options, code=3)
+    run("embed", embedded, "-k", 2, "--select", "step < 0", *options, code=3)
+    run("embed", embedded, "-k", 2, "--solver", "dense", "--memory", "1KB", *options, code=5)
+    assert sorted((embedded / "embeddings").iterdir()) == before
 
 
 def test_embed__starts_from_a_former_embedding(embedded: Path) -> None:
