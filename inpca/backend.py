@@ -196,10 +196,24 @@ def free_disk(path: str | os.PathLike[str]) -> int:
     """Bytes free on the disk that holds `path`, which need not exist yet."""
     import psutil
 
+    return int(psutil.disk_usage(str(_existing(path))).free)
+
+
+def disk_block(path: str | os.PathLike[str]) -> int:
+    """Bytes of which files on the disk that holds `path` take whole multiples, 4096 if unknown.
+
+    No more than 64 KiB: network file systems tell the size of their transfers, up to 1 MiB.
+    """
+    told = os.statvfs(_existing(path)).f_frsize if hasattr(os, "statvfs") else 0
+    return min(told or 4096, 65536)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """The nearest folder above `path` that exists, or `path` itself."""
     folder = Path(path).absolute()
     while not folder.exists():
         folder = folder.parent
-    return int(psutil.disk_usage(str(folder)).free)
+    return folder
 
 
 def _container_memory() -> tuple[int | None, int]:

@@ -84,12 +84,23 @@ class Footprint:
         least = self.parts(1, min(2, len(self.bands.slices)), slab, fixed)
         cures = ["raise `memory`"]
         cures += ["write to `out`"] if "result" in fixed else []
-        cures += [f"take a `tile_size` < {self.tile_size}"] if self.tile_size > SMALL_TILE else []
+        cures += [f"take a {self._smaller_tile}"] if self.tile_size > SMALL_TILE else []
         cures += ["take fewer workers"] if self.n_workers > 1 else []
         return ResourceError(
             f"The smallest block needs {format_bytes(sum(least.values()))} ({_named(least)}) but "
             f"`memory` is {format_bytes(memory)}; {' or '.join(cures)}."
         )
+
+    @property
+    def _smaller_tile(self) -> str:
+        """A tile that may fit, in words; a tile is a whole square, however few models it holds."""
+        n_models = max(sum(map(self.bands.length, bands)) for bands in self.bands.sides)
+        if self.tile_size > n_models:
+            return (
+                f"`tile_size` (--tile-size) of no more than the {n_models:,} models, not "
+                f"{self.tile_size:,}"
+            )
+        return f"`tile_size` < {self.tile_size}"
 
     def on_device(self, blocks: list[Block]) -> DevicePlan | None:
         """What the largest of `blocks` takes on the GPU; None where the CPU computes."""
@@ -164,7 +175,7 @@ class DeviceFootprint(Footprint):
             return super().refusal(fixed, memory)
         cures = ["free the GPU", "choose another with `device`", "compute with backend='numba'"]
         if self.tile_size > SMALL_TILE:
-            cures.insert(0, f"take a `tile_size` < {self.tile_size}")
+            cures.insert(0, f"take a {self._smaller_tile}")
         return ResourceError(
             f"The smallest block needs {format_bytes(sum(least.values()))} of device memory "
             f"({_named(least)}) but that is more than is free on {self.gpu}; {' or '.join(cures)}."

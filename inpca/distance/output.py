@@ -68,7 +68,7 @@ def claimed_matrix(request: Request, target: Target) -> Iterator[tuple[Request, 
                 tolerated.enter_context(suppress(DamagedStoreError))
             TiledMatrix.open(path)  # refuses what is none, before a lock is laid beside it
     if not target.there:
-        request.check_fits(request.plan(_tile_size(request), stored=True), path)
+        request.check_fits(request.plan(_tile_size(request), stored=True, out=path), path)
     with ExitStack() as held:
         with door(path):
             held.enter_context(claimed(path, target.part))
@@ -232,7 +232,8 @@ def _extend(matrix: TiledMatrix, request: Request, alone: bool) -> TiledMatrix:
     grid = TileGrid(request.n_rows, matrix.grid.tile_size)
     n_full = matrix.shape[0] // grid.tile_size
     todo = [tile for tile in grid.tiles() if tile[1] >= n_full] + matrix.missing()
-    request.check_fits(request.plan(grid.tile_size, sorted(set(todo)), stored=True), matrix.path)
+    plan = request.plan(grid.tile_size, sorted(set(todo)), stored=True, out=matrix.path)
+    request.check_fits(plan, matrix.path)
     return grow_matrix(matrix, **_description(request))
 
 

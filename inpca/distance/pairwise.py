@@ -251,7 +251,7 @@ def _fill(
     """Compute the missing tiles of part `part` of `matrix`."""
     mine = tiles_of_part(matrix.grid, part)
     missing = [tile for tile in matrix.missing() if tile in mine]
-    plan, redone = request.plan(matrix.grid.tile_size, missing, stored=True), 0
+    plan, redone = request.plan(matrix.grid.tile_size, missing, stored=True, out=matrix.path), 0
     request.check_fits(plan, matrix.path)
     if request.on_cluster and request.ensemble is not None:
         place = place_of(request.ensemble.path, matrix, request.sample_set)

@@ -34,6 +34,11 @@ class Bands:
         columns = range(0 if self.symmetric else self.n_rows, len(self.slices))
         return [(i, j) for i in range(self.n_rows) for j in columns if not self.symmetric or i <= j]
 
+    @property
+    def sides(self) -> tuple[range, range]:
+        """Bands that are rows, and bands that are columns of another set."""
+        return range(self.n_rows), range(self.n_rows, len(self.slices))
+
     def n_pairs(self, tile: Tile) -> int:
         """Pairs of models in `tile`; of a diagonal tile those above the diagonal."""
         i, j = tile
@@ -91,7 +96,7 @@ class Plan:
     n_writers : tiles written at once; they wait for the disk more than they compute
     memory, memory_needed : bytes allowed and bytes needed
     memory_parts : what needs them
-    disk_needed : bytes of the tiles that are still to be written (0 in memory)
+    disk_needed : bytes that the files still to be written take, in whole blocks (0 in memory)
     bytes_read : of float32 or float64 log-probabilities
     n_pairs, flops : 2 · n_samples · n_classes per pair, diagonal left out
     seconds : estimate from a calibration of the kernel, or None

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from inpca.backend import available_memory, free_disk
+from inpca.backend import available_memory, disk_block, free_disk
 from inpca.distance.block_cupy import METRICS, calibrate_gpu
 from inpca.distance.choice import choose_backend
+from inpca.distance.disk import DISK_BLOCK, metadata_on_disk, tiles_on_disk
 from inpca.distance.divergences import BHATTACHARYYA, Divergence, get_divergence
 from inpca.distance.footprint import (
     COPIES_PER_PIECE,
@@ -130,6 +131,7 @@ def plan_distances(
         flops_per_second=rate,
         gpu=gpu,
         divergence=divergence,
+        block_bytes=DISK_BLOCK if folder is None else disk_block(folder),
     )
     check_fits(plan, folder)
     return plan
@@ -184,6 +186,7 @@ def make_plan(
     block_seconds: float = _BLOCK_SECONDS,
     gpu: Gpu | None = None,
     divergence: Divergence = BHATTACHARYYA,
+    block_bytes: int = DISK_BLOCK,
 ) -> Plan:
     """Cut D into blocks that fit `memory`: arithmetic only, the machine is not asked.
 
@@ -195,6 +198,7 @@ def make_plan(
     block_seconds : that a block may take at most, if it has more than one tile
     gpu : that computes; its free memory bounds a block, beside `memory` of this machine
     divergence : how much is kept of a prediction, and how long a pair takes
+    block_bytes : of which files on disk take whole multiples
     """
     n_models, n_samples, n_classes = shape
     if tile_size is None:
@@ -231,6 +235,9 @@ def make_plan(
     flops = 2.0 * n_pairs * n_samples * n_classes
     computing = None if flops_per_second is None else flops / rate
     n_written = len(tiles) if stored else 0
+    disk_needed = tiles_on_disk(n_written, tile_size, block_bytes)
+    if stored and missing is None:
+        disk_needed += metadata_on_disk(n_models, block_bytes)
     return Plan(
         n_models=(n_models, n_columns or n_models),
         n_samples=n_samples,
@@ -246,7 +253,7 @@ def make_plan(
         memory=memory,
         memory_needed=sum(most.values()),
         memory_parts=most,
-        disk_needed=len(tiles) * (tile_size**2 * 4 + 4) if stored else 0,
+        disk_needed=disk_needed,
         bytes_read=bytes_read,
         n_pairs=n_pairs,
         flops=flops,

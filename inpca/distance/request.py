@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.backend import disk_block
 from inpca.distance.block_cupy import kernel_version
 from inpca.distance.block_numba import NumbaBlock
 from inpca.distance.choice import Choice, choose_backend
+from inpca.distance.disk import DISK_BLOCK
 from inpca.distance.divergences import Divergence, get_divergence
 from inpca.distance.plan import Plan
 from inpca.distance.planner import check_disk, check_fits, make_plan, memory_budget
@@ -85,8 +87,18 @@ class Request:
             n_rows=len(keys),
         )
 
-    def plan(self, tile_size: int, missing: Sequence[Tile] | None = None, *, stored: bool) -> Plan:
-        """Cut what is missing into blocks; on a cluster each is a task of one thread."""
+    def plan(
+        self,
+        tile_size: int,
+        missing: Sequence[Tile] | None = None,
+        *,
+        stored: bool,
+        out: str | os.PathLike[str] | None = None,
+    ) -> Plan:
+        """Cut what is missing into blocks; on a cluster each is a task of one thread.
+
+        `out` is where it will be stored, if that matters.
+        """
         more: dict[str, Any] = {"n_workers": self.executor.n_workers}
         if self.on_cluster:
             n_tiles = TileGrid(self.n_rows, tile_size).n_tiles if missing is None else len(missing)
@@ -102,6 +114,7 @@ class Request:
             chunk_samples=getattr(self.source, "chunk_samples", 1),
             gpu=self.choice.gpu,
             divergence=self.divergence,
+            block_bytes=DISK_BLOCK if out is None else disk_block(out),
             **more,
         )
 

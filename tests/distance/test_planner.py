@@ -2,12 +2,14 @@
 
 import json
 
+import naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpca import InputError, ResourceError
+from inpca import InputError, ResourceError, pairwise_distances
+from inpca.backend import disk_block
 from inpca.distance import planner
 from inpca.distance.kernels_numba import group_samples
 from inpca.distance.planner import calibrate, check_fits, make_plan, plan_distances
@@ -80,7 +82,7 @@ def test_make_plan__of_missing_tiles_counts_those_alone():
     plan = make_plan((1000, 50, 10), memory=10**9, tile_size=256, missing=[(0, 0), (1, 3)])
     assert plan.n_tiles == 2
     assert plan.n_pairs == 256 * 255 // 2 + 256 * 232
-    assert plan.disk_needed == 2 * (256**2 * 4 + 4)
+    assert 2 * (256**2 * 4 + 4) < plan.disk_needed < 2.1 * 256**2 * 4
     assert make_plan((1000, 50, 10), memory=10**9, missing=[]).blocks == ()
 
 
@@ -99,6 +101,39 @@ def test_make_plan__counts_the_time_of_writing():
     stored = make_plan(shape, tile_size=1024, **options)
     unread = stored.seconds - stored.flops / 1e11 - stored.bytes_read / 5e8
     assert unread > stored.n_tiles * 1024**2 * 4 / 1e9
+
+
+@pytest.mark.parametrize("tile_size", [8, 64])
+@pytest.mark.parametrize("capped", [False, True])
+def test_make_plan__asks_for_the_disk_that_the_files_take(tmp_path, tile_size, capped):
+    log_p = naive.random_models(60, 10, 3)
+    if capped:
+        log_p[::2] = naive.truth(np.zeros(10, int), 3)[0]
+        log_p[1::2] = naive.truth(np.ones(10, int), 3)[0]
+    options = {"tile_size": tile_size, "executor": 1, "return_info": True}
+    matrix, info = pairwise_distances(log_p, kind="log_probs", out=tmp_path / "d.zarr", **options)
+    files = (matrix.path, *matrix.path.rglob("*"))
+    used = {path: path.lstat().st_blocks * 512 for path in files}
+    of_tiles = [used[path] for path in used if path.parent.name in ("distance", "floored")]
+    block = disk_block(tmp_path)
+    whole = make_plan((60, 10, 3), memory=10**9, tile_size=tile_size, block_bytes=block)
+    assert sum(of_tiles) - 2 * block <= info.plan.disk_needed  # less the two zarr.json
+    assert sum(used.values()) <= whole.disk_needed < sum(used.values()) + 130 * block
+
+
+def test_make_plan__counts_whole_blocks_of_the_disk():
+    small = make_plan((200, 10, 3), memory=10**9, tile_size=8, missing=[(0, 0)])
+    large = make_plan((200, 10, 3), memory=10**9, tile_size=8, missing=[(0, 0)], block_bytes=65536)
+    assert 2 * 4096 <= small.disk_needed < 3 * 4096
+    assert 2 * 65536 <= large.disk_needed < 3 * 65536
+    assert make_plan((200, 10, 3), memory=10**9, stored=False).disk_needed == 0
+
+
+def test_make_plan__of_a_tile_larger_than_all_models_says_so():
+    with pytest.raises(ResourceError, match=r"no more than the 1,202 models, not 100,000"):
+        make_plan((1202, 100, 10), memory=10**10, tile_size=100_000)
+    with pytest.raises(ResourceError, match=r"no more than the 1,300 models, not 100,000"):
+        make_plan((1202, 100, 10), memory=10**10, n_columns=1300, tile_size=100_000)
 
 
 def test_plan_distances__says_memory_disk_reads_and_time():

@@ -1,6 +1,7 @@
 """What this machine has, and the array namespace by name."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import util
@@ -18,6 +19,15 @@ from inpca.backend import (
     namespace,
     total_memory,
 )
+
+
+def test_disk_block__is_that_of_the_nearest_folder_that_exists(tmp_path, monkeypatch):
+    told = os.statvfs(tmp_path).f_frsize
+    assert backend.disk_block(tmp_path / "no" / "folder") == min(told, 65536)
+    for told, block in ((2**20, 65536), (0, 4096), (512, 512)):
+        found = SimpleNamespace(f_frsize=told)
+        monkeypatch.setattr(os, "statvfs", lambda path, found=found: found)
+        assert backend.disk_block(tmp_path) == block
 
 
 def test_namespace__of_numpy_is_numpy():
