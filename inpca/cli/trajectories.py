@@ -33,9 +33,19 @@ def trajectories(
     sample_set: SampleSet = "train",
     name: Name = "",
     select: Query = "",
-    points: Annotated[int, typer.Option("--points", "-p", help="values of s from 0 to 1")] = 50,
+    points: Annotated[
+        int, typer.Option("--points", "-p", help="how many values of s, evenly")
+    ] = 50,
+    first: Annotated[
+        float | None,
+        typer.Option("--from", help="first value of s; default: 0, or what all runs reach"),
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option("--to", help="last value of s; default: 1, or what all runs reach"),
+    ] = None,
     index: Annotated[
-        str, typer.Option(help="what runs are indexed by: progress, or a column of the models")
+        str, typer.Option(help="what s is: progress, or a column of the models such as epoch")
     ] = "progress",
     by: Annotated[
         str,
@@ -57,6 +67,9 @@ def trajectories(
 ) -> None:
     """Compare runs at equal progress (Eq. 5); as CSV, one row for each pair.
 
+    A distance is the mean over the values of s. Where a run does not reach a value it counts with
+    its nearest checkpoint (see --outside); how many runs do so is said on standard error, and with
+    --by-s widths and geodesic have a column "reached", the share of runs that reach each value.
     Distances are kept in the ensemble as trajectories/<name>.zarr; a killed call goes on.
     """
     if output is not None and not output.parent.is_dir():
@@ -66,6 +79,7 @@ def trajectories(
         "index": index,
         "sample_set": sample_set,
         "outside": outside,
+        "span": (first, last),
         "memory": memory or None,
         "executor": workers or None,
         "metric": metric,
@@ -91,14 +105,14 @@ def trajectories(
 
 
 def _say_counts(found: Any) -> None:
-    """What was special about runs, on standard error."""
-    for counts, text in (
-        (found.backwards, "have progress that runs backwards; kept, at their first passage"),
-        (found.outside, "do not reach every value of s; see --outside"),
-    ):
-        n_runs = int((counts > 0).sum())
-        if n_runs:
-            typer.echo(f"{n_runs} of {len(found)} runs {text}", err=True)
+    """How many runs are held, on standard error; backward steps are logged by the library."""
+    n_runs = int((found.outside > 0).sum())
+    if n_runs:
+        typer.echo(
+            f"{n_runs} of {len(found.outside)} runs do not reach every value of s; there their "
+            "nearest checkpoint is held and counts (see --outside, --from, --to)",
+            err=True,
+        )
 
 
 def _pairs(found: Any, by_s: bool) -> Any:
@@ -127,17 +141,22 @@ def _along(
     from inpca.trajectories import distances_to_geodesic, tube_widths
 
     if what is What.widths:
-        tube = tube_widths(ensemble, groups, points, **options)
-        values, index, s = tube.widths, tube.groups.index, tube.s
+        found: Any = tube_widths(ensemble, groups, points, **options)
+        values, index, reached = found.widths, found.groups.index, found.share_reached
     else:
         found = distances_to_geodesic(ensemble, points, **options)
-        values, index, s = found.distances, found.runs.index, found.s
+        values, index, reached = found.distances, found.runs.index, found.reached.astype(float)
+    _say_counts(found)
     if by_s:
-        columns = {"s": np.tile(s, len(index)), "distance": values.ravel()}
-        return pd.DataFrame(columns, index=index.repeat(len(s)))
+        columns = {
+            "s": np.tile(found.s, len(index)),
+            "distance": values.ravel(),
+            "reached": reached.ravel(),
+        }
+        return pd.DataFrame(columns, index=index.repeat(len(found.s)))
     from inpca.geometry.trajectory_distances import trapezoid_weights
 
-    return pd.DataFrame({"distance": values @ trapezoid_weights(s)}, index=index)
+    return pd.DataFrame({"distance": values @ trapezoid_weights(found.s)}, index=index)
 
 
 def _importance(found: Any) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
-from inpca.geometry.geodesic import check_positions
 
 Outside = Literal["hold", "stretch", "error"]
 Float64 = NDArray[np.float64]
@@ -26,17 +25,27 @@ class Location:
     left : (S,) the checkpoint before, or at, each value
     fraction : (S,) α of Eq. 3 between `left` and the next checkpoint; 0: at `left` itself
     n_backwards : steps between checkpoints that go against the run's direction
-    n_outside : values that the run does not reach
+    reached : (S,) whether the run reaches each value
     """
 
     left: NDArray[np.intp]
     fraction: Float64
     n_backwards: int
-    n_outside: int
+    reached: NDArray[np.bool_]
+
+    @property
+    def n_outside(self) -> int:
+        """Values that the run does not reach."""
+        return int((~self.reached).sum())
 
 
 def locate(
-    progress: ArrayLike, s: ArrayLike, outside: Outside = "hold", *, name: str = "progress"
+    progress: ArrayLike,
+    s: ArrayLike,
+    outside: Outside = "hold",
+    *,
+    rising: bool | None = None,
+    name: str = "progress",
 ) -> Location:
     """Find the values `s` on a run with the given progress of its checkpoints.
 
@@ -52,32 +61,51 @@ def locate(
     Parameters
     ----------
     progress : (T,) of the checkpoints, in order; rising or falling
-    s : (S,) in [0, 1]
+    s : (S,) in [0, 1], or in the range of `progress` where that is wider (a column such as epoch)
+    rising : True: forward is up, as for progress itself (Eq. 4), even if the run ends below its
+        start; False: down; None: from the first checkpoint to the last
+    name : of `progress` in messages
 
     Raises
     ------
     InputError
-        For fewer than two checkpoints, values that are not finite, s outside [0, 1].
+        For fewer than two checkpoints, values that are not finite, s out of range;
+        ``outside="stretch"`` of values beyond [0, 1].
     """
     values = check_progress(progress, name)
-    targets = check_s(s)
+    targets = check_s(s, (min(0.0, values.min()), max(1.0, values.max())))
+    return find_passages(values, targets, outside, rising=rising, name=name)
+
+
+def find_passages(
+    values: Float64, targets: Float64, outside: Outside, *, rising: bool | None, name: str
+) -> Location:
+    """`locate` of arguments that `check_progress` and `check_s` have seen."""
     if outside not in get_args(Outside):
         raise InputError(
             f"`outside` must be one of {', '.join(get_args(Outside))}, not {outside!r}."
         )
     steps = np.diff(values)
-    direction = 1.0 if values[-1] >= values[0] else -1.0
+    upwards = bool(values[-1] >= values[0]) if rising is None else rising
+    direction = 1.0 if upwards else -1.0
     if outside == "stretch":
+        if values.min() < 0 or values.max() > 1:
+            raise InputError(
+                f"`outside` must not be 'stretch' for the {name}, {values.min():.6g} … "
+                f"{values.max():.6g}: it is for what ends at 1 or 0, progress or error; pass "
+                "outside='hold' (--outside hold)."
+            )
         end = 1.0 if direction > 0 else 0.0
         values = np.append(values[:-1], end)
     low = np.minimum(values[:-1], values[1:])
     high = np.maximum(values[:-1], values[1:])
     crossed = (low <= targets[:, None]) & (targets[:, None] <= high)
-    reached = crossed.any(axis=1)
+    reached = np.asarray(crossed.any(axis=1))
     if outside == "error" and not reached.all():
         raise InputError(
-            f"`s` must lie in what the run reaches, {values.min():.6g} … {values.max():.6g}, with "
-            f"outside='error', not {targets[~reached][0]:.6g}; pass outside='hold', or fewer `s`."
+            f"`s` must lie in what the {name} reaches, {values.min():.6g} … {values.max():.6g}, "
+            f"with outside='error', not {targets[~reached][0]:.6g}; pass outside='hold' (--outside "
+            "hold), fewer `s` (--from, --to), or leave the run out (--select)."
         )
     left = np.where(reached, crossed.argmax(axis=1), np.abs(targets[:, None] - values).argmin(1))
     fraction = np.zeros(len(targets))
@@ -88,7 +116,7 @@ def locate(
     left[arrived] += 1
     fraction[arrived] = 0.0
     n_backwards = int((direction * steps < 0).sum())
-    return Location(left.astype(np.intp), fraction, n_backwards, int((~reached).sum()))
+    return Location(left.astype(np.intp), fraction, n_backwards, reached)
 
 
 def check_progress(progress: ArrayLike, name: str = "progress") -> Float64:
@@ -110,9 +138,18 @@ def check_progress(progress: ArrayLike, name: str = "progress") -> Float64:
     return values
 
 
-def check_s(s: ArrayLike) -> Float64:
-    """Values of progress as (S,) float64 in [0, 1], S ≥ 1."""
-    targets = np.atleast_1d(check_positions(s, "s"))
+def check_s(s: ArrayLike, reach: tuple[float, float] = (0.0, 1.0)) -> Float64:
+    """Values of progress, or of a column, as (S,) float64 within `reach`, S ≥ 1."""
+    targets = np.atleast_1d(np.asarray(s))
     if targets.ndim != 1 or len(targets) < 1:
         raise InputError(f"`s` must have shape (n_values ≥ 1,), not {targets.shape}.")
-    return targets
+    low, high = reach
+    if targets.dtype.kind not in "iuf":
+        raise InputError(f"`s` must be numbers in [{low:.6g}, {high:.6g}], not {targets.dtype}.")
+    beyond = ~((targets >= low) & (targets <= high))  # NaN is beyond
+    if beyond.any():
+        raise InputError(
+            f"`s` must be in [{low:.6g}, {high:.6g}], what runs can reach, not "
+            f"{targets[beyond][0]:.6g}."
+        )
+    return targets.astype(np.float64)

@@ -1,6 +1,7 @@
 """The runs of an ensemble, or of arrays, as trajectories: which models, indexed by what."""
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.geometry.ends import check_labels
-from inpca.geometry.interpolation import Location, Outside, check_s, locate
+from inpca.geometry.grid import Span, grid
+from inpca.geometry.interpolation import Location, Outside, check_progress, find_passages
 from inpca.geometry.progress import ExecutorArgument
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.reindexed import ReindexedModels
@@ -25,7 +27,8 @@ Configs = pd.DataFrame | Sequence[Mapping[str, Any]]
 # What runs are indexed by: "progress" (Eq. 4), a column of the models table, or values.
 Index = str | Sequence[ArrayLike] | ArrayLike
 Runs = Ensemble | Sequence[ArrayLike]
-_INDEX = "progress"
+PROGRESS = "progress"
+_log = logging.getLogger("inpca.geometry")
 
 
 class RunOptions(TypedDict, total=False):
@@ -37,6 +40,7 @@ class RunOptions(TypedDict, total=False):
     kind: Kind
     sample_set: str
     outside: Outside
+    span: Span
     memory: int | float | str | None
     executor: ExecutorArgument
 
@@ -50,7 +54,7 @@ class Trajectories:
     base : every checkpoint of every run
     runs : one row per run: its configuration
     rows : the models of `base` of each run, in order
-    s : (S,) values of progress
+    s : (S,) values of progress, or of what runs are indexed by
     locations : where each run passes them
     labels : (n_samples,) true classes, where they are known
     """
@@ -91,6 +95,11 @@ class Trajectories:
         return np.array([location.n_backwards for location in self.locations])
 
     @property
+    def reached(self) -> NDArray[np.bool_]:
+        """(R, S) whether each run reaches each value."""
+        return np.array([location.reached for location in self.locations])
+
+    @property
     def outside(self) -> NDArray[np.int64]:
         """(R,) values of `s` that each run does not reach."""
         return np.array([location.n_outside for location in self.locations])
@@ -106,12 +115,13 @@ def trajectories(
     X: Runs,
     s: ArrayLike | int,
     *,
-    index: Index = _INDEX,
+    index: Index = PROGRESS,
     labels: ArrayLike | None = None,
     configs: Configs | None = None,
     kind: Kind = "probs",
     sample_set: str = "train",
     outside: Outside = "hold",
+    span: Span = (None, None),
     memory: int | float | str | None = None,
     executor: ExecutorArgument = None,
     progress: ProgressArgument = None,
@@ -125,7 +135,6 @@ def trajectories(
     InputError
         See `trajectory_distances`.
     """
-    targets = _grid(s)
     if isinstance(X, Ensemble):
         for name, value in (("labels", labels), ("configs", configs)):
             if value is not None:
@@ -141,22 +150,31 @@ def trajectories(
         values = [everything[row] for row in rows]
     else:
         values = _given(index, names, rows)
+    titles = [f"index of run {name!r}" for name in names]
+    values = [check_progress(value, title) for value, title in zip(values, titles)]
+    of_progress = isinstance(index, str) and index == PROGRESS
+    targets = grid(s, span, values, of_progress)
+    rising = True if of_progress else None  # progress that falls is a run that goes backwards
     locations = tuple(
-        locate(value, targets, outside, name=f"index of run {name!r}")
-        for name, value in zip(names, values)
+        find_passages(value, targets, outside, rising=rising, name=title)
+        for value, title in zip(values, titles)
     )
+    _warn_of_backwards(names, locations, index if isinstance(index, str) else "the index")
     return Trajectories(base, table, tuple(rows), targets, locations, known)
 
 
-def _grid(s: ArrayLike | int) -> NDArray[np.float64]:
-    """A number of values from 0 to 1, or the values."""
-    if isinstance(s, bool):
-        raise InputError(f"`s` must be a number of values or the values, not {s!r}.")
-    if isinstance(s, int | np.integer):
-        if s < 2:
-            raise InputError(f"`s` must be at least 2 values, or an array of them, not {s}.")
-        return np.linspace(0.0, 1.0, int(s))
-    return check_s(s)
+def _warn_of_backwards(names: list[str], locations: tuple[Location, ...], what: str) -> None:
+    found = [name for name, location in zip(names, locations) if location.n_backwards]
+    if found:
+        _log.warning(
+            "%s runs backwards in some steps of %d of %d runs (%s%s); they are kept, and are at a "
+            "value where they pass it first",
+            what,
+            len(found),
+            len(names),
+            ", ".join(found[:3]),
+            ", …" if len(found) > 3 else "",
+        )
 
 
 Found = tuple[
@@ -180,7 +198,8 @@ def _of_ensemble(ensemble: Ensemble, sample_set: str) -> Found:
     if short:
         raise InputError(
             f"Run {short[0]!r} has one checkpoint in `X` ({len(short)} such of {len(names)} runs): "
-            "that is a point, not a trajectory; leave it out with select(), or record more."
+            "that is a point, not a trajectory; leave it out with select() (--select), or record "
+            "more."
         )
     configs = [ensemble.run(name).config for name in names]
     table = pd.DataFrame(configs, index=pd.Index(names, name="run", dtype="str"))
@@ -294,7 +313,7 @@ def _column(X: Runs, name: str) -> NDArray[np.float64] | None:
         models: Any = X.models
         if name in models.columns and pd.api.types.is_numeric_dtype(models[name].dtype):
             return np.asarray(models[name].to_numpy(np.float64, na_value=np.nan))
-    if name == _INDEX:
+    if name == PROGRESS:
         return None
     if not isinstance(X, Ensemble):
         raise InputError(

@@ -24,6 +24,7 @@ def reindex(
     *,
     kind: Kind = "probs",
     outside: Outside = "hold",
+    rising: bool | None = None,
     return_info: bool = False,
 ) -> Any:
     """A run's predictions at given values of its progress.
@@ -38,10 +39,13 @@ def reindex(
     run_predictions : (n_checkpoints ≥ 2, n_samples, n_classes) of `kind`, in order
     progress : (n_checkpoints,) what to index by: progress (Eq. 4), error, or any column that
         mostly rises or mostly falls
-    s : (S,) values in [0, 1], in any order; a single number gives a single model
+    s : (S,) values in [0, 1], or in the range of `progress` where that is wider, in any order; a
+        single number gives a single model
     outside : for values that the run does not reach: ``"hold"`` the checkpoint nearest in progress;
         ``"stretch"``: the last checkpoint counts as progress 1, as in the code published with the
         paper (the printed text leaves it open); ``"error"``
+    rising : which steps run forward: True those up, as is right for progress (Eq. 4), False those
+        down; None: the direction from the first checkpoint to the last
     return_info : return (curve, `Location`)
 
     Returns
@@ -52,7 +56,7 @@ def reindex(
     Raises
     ------
     InputError
-        For a run with one checkpoint, s outside [0, 1], progress that is not finite or not one
+        For a run with one checkpoint, s out of range, progress that is not finite or not one
         value per checkpoint, and predictions that are none.
 
     Examples
@@ -68,7 +72,7 @@ def reindex(
             f"`run_predictions` must have shape (n_checkpoints, n_samples, n_classes), not "
             f"{values.shape}."
         )
-    location = locate(progress, s, outside)
+    location = locate(progress, s, outside, rising=rising)
     _check_length(len(values), len(np.asarray(progress)))
     if location.n_backwards:
         _log.warning(

@@ -20,14 +20,10 @@ from inpca.errors import InputError, ResourceError
 from inpca.executor import get_executor
 from inpca.geometry.equal_progress import MOST_RUNS, distances_at_equal_progress
 from inpca.geometry.runs import RunOptions, Runs, Trajectories, trajectories
+from inpca.geometry.trajectory_output import stored_at
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
-from inpca.store.trajectories import (
-    StoredTrajectories,
-    create_trajectories,
-    delete_trajectories,
-    open_trajectories,
-)
+from inpca.store.trajectories import open_trajectories
 from inpca.units import format_bytes
 
 Float64 = NDArray[np.float64]
@@ -42,7 +38,7 @@ class TrajectoryDistances:
     ----------
     runs : one row per trajectory: its configuration; of groups the columns that define them, and
         ``n_runs``
-    s : (S,) values of progress
+    s : (S,) values of progress, or of the column that runs were indexed by
     backwards : (R,) steps between checkpoints that go against the run's direction; such a run is
         kept, and is where it passes a value first
     outside : (R,) values of `s` that the run does not reach
@@ -64,7 +60,8 @@ class TrajectoryDistances:
 
     def __repr__(self) -> str:
         what = "runs" if self.spread is None else "groups"
-        return f"<TrajectoryDistances of {len(self.runs):,} {what} at {len(self.s)} values of s>"
+        text = f"TrajectoryDistances of {len(self.runs):,} {what} at {len(self.s)} values of s"
+        return f"<{text}{told_counts(self.backwards, self.outside)}>"
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -82,7 +79,9 @@ class TrajectoryDistances:
     def integrated(self) -> Float64:
         """Eq. 5, (R, R): the mean over the range of `s`, which for [0, 1] is ∫₀¹ D ds.
 
-        By the trapezoidal rule; of a single value of s it is the distance there.
+        By the trapezoidal rule over the values in rising order; of a single value of s it is the
+        distance there. Values that a run does not reach (`outside`) count, with the checkpoint that
+        it holds there; to leave them out, pass an `s` that all runs reach.
         """
         total = np.zeros((len(self.runs), len(self.runs)))
         for number, weight in enumerate(trapezoid_weights(self.s)):
@@ -138,6 +137,19 @@ class TrajectoryDistances:
         return estimator.fit(self.integrated)
 
 
+def told_counts(backwards: NDArray[np.int64], outside: NDArray[np.int64]) -> str:
+    """What is special about trajectories, for a `repr`; empty where nothing is."""
+    parts = [
+        f", {n:,} {text}"
+        for n, text in (
+            (int((backwards > 0).sum()), "with steps backwards"),
+            (int((outside > 0).sum()), "that do not reach every value"),
+        )
+        if n
+    ]
+    return "".join(parts)
+
+
 def trapezoid_weights(s: Float64) -> Float64:
     """Weights of the trapezoidal mean over the range of `s`, (S,), whatever their order."""
     order = np.argsort(s, kind="stable")
@@ -153,9 +165,11 @@ def trapezoid_weights(s: Float64) -> Float64:
 
 
 def group_runs(
-    runs: pd.DataFrame, by: Sequence[str] | str | None
+    runs: pd.DataFrame, by: Sequence[str] | str | None, *, whole: bool = False
 ) -> tuple[list[NDArray[np.intp]], pd.DataFrame]:
     """Rows of `runs` that agree in the columns `by`, and a table of these groups.
+
+    `whole`: where `by` is None and there is no column to group by, all runs are one group, "all".
 
     Raises
     ------
@@ -169,6 +183,9 @@ def group_runs(
         raise InputError(
             f"`by` must be columns of the configuration ({there}), not {unknown[0]!r}."
         )
+    if not names and by is None and whole:
+        table = pd.DataFrame({"n_runs": [len(runs)]}, index=pd.Index(["all"], name="group"))
+        return [np.arange(len(runs), dtype=np.intp)], table
     if not names:
         raise InputError(
             f"`by` must name at least one column of the configuration ({there}): without one every "
@@ -199,7 +216,8 @@ def trajectory_distances(
 ) -> TrajectoryDistances:
     """Distances between all pairs of trajectories at equal progress (Eq. 5).
 
-    d(τ_u, τ_v) = ∫₀¹ D(P_u(s), P_v(s)) ds. Every run is re-indexed in its progress (`reindex`), and
+    d(τ_u, τ_v) = ∫₀¹ D(P_u(s), P_v(s)) ds; of an `s` that does not go from 0 to 1, the mean over
+    its range. Every run is re-indexed in its progress (`reindex`), and
     the runs at one value of s are the models of one small distance problem: only pairs at equal s
     are computed, by the engine of `pairwise_distances`; of up to 256 runs in memory, and the
     Bhattacharyya distance, by the engine's kernel in one pass for all s, which is faster and agrees
@@ -210,7 +228,7 @@ def trajectory_distances(
     ----------
     X : an `Ensemble`, whose runs they are, or a sequence of arrays of `kind`, one
         (n_checkpoints, n_samples, n_classes) for each run
-    s : how many values from 0 to 1, or the values, (S,)
+    s : how many values, evenly over `span`, or the values, (S,), different, in any order
     metric : the divergence D
     out : folder of the results, such as ``ensemble.path / "trajectories" / "train.zarr"``; a killed
         call goes on where it ended
@@ -224,6 +242,8 @@ def trajectory_distances(
     kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
     sample_set : of ensembles
     outside : what becomes of values that a run does not reach; see `reindex`
+    span : (first, last) of `s` values, None for the default: 0 and 1 with ``index="progress"``,
+        otherwise the ends of the range that all runs reach
     memory, executor : see `pairwise_distances`; not a cluster
 
     Returns
@@ -234,8 +254,8 @@ def trajectory_distances(
     Raises
     ------
     InputError
-        For bad arguments, runs with one checkpoint, labels out of range; if `out` was computed from
-        something else.
+        For bad arguments, runs with one checkpoint, labels out of range, `s` that no run can reach
+        or with a value twice; if `out` was computed from something else.
     ResourceError
         If memory or disk does not suffice, or another process is writing `out`.
 
@@ -259,8 +279,7 @@ def trajectory_distances(
             if restart:
                 raise InputError("`restart` needs `out`: it is about distances on disk.")
             return _in_memory(found, memory, problem, report)
-        sample_set = options.get("sample_set", "train")
-        store = _store(Path(out), found, metric, sample_set, resume, restart)
+        store = stored_at(Path(out), found, metric, options, resume, restart)
         for number in range(len(found.s)):
             told = part_of(report, number, len(found.s))
             target = store.matrix_path(number)
@@ -321,34 +340,3 @@ def part_of(report: Report, number: int, n_parts: int) -> Report:
         report(number + done / max(1.0, total), n_parts, f"s {number + 1} of {n_parts}, {text}")
 
     return told
-
-
-def _store(
-    path: Path,
-    found: Trajectories,
-    metric: str,
-    sample_set: str,
-    resume: bool,
-    restart: bool,
-) -> StoredTrajectories:
-    """The folder at `out`: made, gone on with, replaced or refused."""
-    attrs = {"fingerprint": found.fingerprint(), "metric": metric, "sample_set": sample_set}
-    if os.path.lexists(path) and restart:
-        delete_trajectories(path)
-    if not os.path.lexists(path):
-        counts = {"backwards": found.backwards, "outside": found.outside}
-        return create_trajectories(path, found.runs, found.s, counts, attrs)
-    store = open_trajectories(path)
-    if not resume:
-        raise InputError(
-            f"`out` {path} exists already and resume=False; pass resume=True to go on, "
-            "restart=True (--restart) to replace it, or another `out` (--name)."
-        )
-    different = [name for name, value in attrs.items() if store.attrs.get(name) != value]
-    if different:
-        raise InputError(
-            f"`out` {path} was computed from something else (other "
-            f"{', '.join(different).replace('fingerprint', 'runs, predictions or s')}); pass "
-            "restart=True (--restart) to replace it, or another `out` (--name)."
-        )
-    return store

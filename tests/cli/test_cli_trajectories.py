@@ -45,9 +45,24 @@ def test_trajectories__prints_tubes_and_distances_to_the_geodesic(
     run(path, "widths", "-p", 3, "-q", "--output", tmp_path / "widths.csv")
     widths = pd.read_csv(tmp_path / "widths.csv", index_col="group")
     assert widths.index.tolist() == ["linear", "mlp"]
-    along = pd.read_csv(io.StringIO(run(path, "geodesic", "-p", 3, "-q", "--by-s").stdout))
-    assert along.columns.tolist() == ["run", "s", "distance"]
-    assert len(along) == 12
+    done = run(path, "geodesic", "-p", 3, "-q", "--by-s")
+    along = pd.read_csv(io.StringIO(done.stdout))
+    assert along.columns.tolist() == ["run", "s", "distance", "reached"]
+    assert along["reached"].isin([0, 1]).all()
+    assert not along.loc[along["s"] == 1, "reached"].any()
+    assert along.loc[along["s"] == 0.5, "reached"].all()
+    assert "4 of 4 runs do not reach every value of s" in done.stderr
+
+
+def test_trajectories__at_equal_steps(small_ensemble: inpca.Ensemble, tmp_path) -> None:
+    path = small_ensemble.path
+    run(path, "widths", "--index", "step", "-p", 3, "-q", "--by-s", "-o", tmp_path / "w.csv")
+    widths = pd.read_csv(tmp_path / "w.csv")
+    assert widths["s"].tolist() == [0, 2.5, 5] * 2
+    assert widths["reached"].tolist() == [1] * 6
+    options = ("--index", "step", "-p", 2, "--from", 1, "--to", 4, "-q", "--by-s")
+    table = pd.read_csv(io.StringIO(run(path, "distances", *options).stdout))
+    assert table["s"].unique().tolist() == [1, 4]
 
 
 def test_trajectories__prints_the_importance_of_settings(small_ensemble: inpca.Ensemble) -> None:

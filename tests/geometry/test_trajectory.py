@@ -65,7 +65,7 @@ def test_locate__stretches_the_end_as_the_published_code_does() -> None:
 
 
 def test_locate__refuses_what_is_not_reached_if_told_to() -> None:
-    with pytest.raises(inpca.InputError, match=r"what the run reaches, 0\.1 … 0\.8"):
+    with pytest.raises(inpca.InputError, match=r"what the progress reaches, 0\.1 … 0\.8"):
         locate([0.1, 0.8], [0.5, 0.9], "error")
 
 
