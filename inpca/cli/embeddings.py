@@ -1,7 +1,7 @@
 """Verbs that embed models and project new ones."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -89,7 +89,18 @@ def embed(
         if result.exists():
             typer.echo(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
+    if weights:
+        typer.echo(_weighted_line(embedding.weights_, weights), err=True)
     print_table(describe_embedding(embedding), as_json)
+
+
+def _weighted_line(weights: Any, column: str) -> str:
+    """That the embedding is a weighted one, which its table does not show."""
+    n_projected = int((weights == 0).sum())
+    return (
+        f"weighted by {column!r}: {len(weights) - n_projected:,} models count, {n_projected:,} of "
+        "weight 0 are projected; eigenvalues and stress are weighted"
+    )
 
 
 def project(

@@ -97,6 +97,7 @@ def explained(
     ] = "",
     workers: Workers = 0,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Explained pairwise distances (Eq. 12) of an embedding, for each number of coordinates.
 
@@ -113,7 +114,8 @@ def explained(
     tiles, rows = match_distances(embedding, matrix)
     joined = distances in embedding.joint_
     x = embedding.joint_[distances] if joined else embedding.embedding_
-    typer.echo(f"coordinates on {distances if joined else name}", err=True)
+    if not quiet:
+        typer.echo(f"coordinates on {distances if joined else name}", err=True)
     values = inpca.explained_pairwise_distances(
         tiles,
         x if rows is None else x[np.argsort(rows)],

@@ -13,6 +13,8 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,9 +185,10 @@ def _split(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Any,
 def _check_columns(models: pd.DataFrame, columns: list[str]) -> None:
     for column in columns:
         if column not in models.columns:
+            nearest = sorted(models.columns, key=partial(_likeness, column), reverse=True)
             raise InputError(
-                f"`by` must name columns of the models table ({', '.join(models.columns)}), not "
-                f"{column!r}."
+                f"`by` must name columns of the models table, not {column!r}; the nearest first: "
+                f"{', '.join(nearest)}."
             )
         missing = models[column].isna()
         if missing.any():
@@ -193,6 +196,10 @@ def _check_columns(models: pd.DataFrame, columns: list[str]) -> None:
                 f"`by`: {int(missing.sum()):,} models have no {column!r}, such as "
                 f"{models.index[missing][0]!r}; leave them out with select()."
             )
+
+
+def _likeness(wanted: str, column: str) -> float:
+    return SequenceMatcher(None, wanted.lower(), column.lower()).ratio()
 
 
 def _members(models: pd.DataFrame, name: str, keys: Sequence[str]) -> list[str]:

@@ -105,3 +105,5 @@ def test_average__refuses_what_it_cannot_do(small_ensemble: inpca.Ensemble) -> N
     path = small_ensemble.path
     assert "`how` must be one of" in refused("average", path, "--how", "median")
     assert "`by` must name columns" in refused("average", path, "--by", "colour")
+    told = refused("average", path, "--by", "achitecture")
+    assert "not 'achitecture'; the nearest first: architecture, " in told

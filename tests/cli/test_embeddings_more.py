@@ -26,7 +26,7 @@ def embedded(small_ensemble: inpca.Ensemble) -> Path:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Call the program in this process; standard output, and the error where there is one."""
+    """Call the program in this process; standard output, or, with a `code`, standard error."""
 
     def call(*arguments: object, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["inpca", *map(str, arguments)])
@@ -34,8 +34,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
             main()
         captured = capsys.readouterr()
         assert (ending.value.code or 0) == code, captured.err
+        call.said.append(captured.err)
         return captured.err if code else captured.out
 
+    call.said = []  # on standard error, by call
     return call
 
 
@@ -53,7 +55,8 @@ def test_join__keeps_and_prints_the_models_on_the_other_set(embedded: Path, run)
     assert x == pytest.approx(np.concatenate([embedding.embedding_, embedding.joint_["test"]]))
     d = inpca.TiledMatrix.open(ensemble.distances_path("test")).to_array()
     assert embedding.joint_["test"] == pytest.approx(embedding.transform(d), abs=1e-6)
-    rows = json.loads(run("explained", embedded, "--distances", "test", "--json"))
+    rows = json.loads(run("explained", embedded, "--distances", "test", "--json", "-q"))
+    assert run.said[-1] == ""
     expected = inpca.explained_pairwise_distances(d, embedding.joint_["test"], embedding.signature_)
     assert [row["explained"] for row in rows] == pytest.approx(expected, rel=1e-6)
 
@@ -72,6 +75,7 @@ def test_explained__is_of_the_models_of_the_embedding(embedded: Path, run) -> No
 
 def test_embed_with_weights__counts_models_by_a_column(embedded: Path, run) -> None:
     run("embed", embedded, "--weights", "step", "--save-as", "late", "-k", 2, "--quiet")
+    assert "weighted by 'step': 20 models count, 4 of weight 0 are projected" in run.said[-1]
     ensemble = inpca.open_ensemble(embedded)
     loaded = inpca.load_embedding(ensemble.embeddings_path("late"))
     assert loaded.weights_ == pytest.approx(ensemble.models["step"].to_numpy(float))
