@@ -348,7 +348,7 @@ def test_file_that_may_not_be_that_long__is_named_with_the_cure(ensemble, whole,
     assert inpca.pairwise_distances(ensemble, **options).verify() == []
     """
     said = script(code, ensemble.path, tmp_path / "d.zarr")
-    assert "distance/c.0.0" in said
+    assert "distance/c." in said  # several are written at once: any may be the first
     assert "File too large; raise the limit of file sizes (ulimit -f)" in said
     assert not list(tmp_path.rglob("*.partial"))
 
