@@ -94,7 +94,7 @@ def _without_a_way(ensemble: Ensemble, rows: NDArray[np.int64], sample_set: str)
         )
     _log.warning(
         "%d reference models have no run of their own, so their progress on it is NaN (%s%s); "
-        "leave them out with select(\"kind != 'reference'\") (--select)",
+        "leave them out with select, or --select, \"kind != 'reference'\"",
         len(keys),
         ", ".join(keys[:3]),
         ", …" if len(keys) > 3 else "",

@@ -150,7 +150,8 @@ def trajectories(
         values = [everything[row] for row in rows]
     else:
         values = _given(index, names, rows)
-    titles = [f"index of run {name!r}" for name in names]
+    what = index if isinstance(index, str) else "index"
+    titles = [f"{what} of run {name!r}" for name in names]
     values = [check_progress(value, title) for value, title in zip(values, titles)]
     of_progress = isinstance(index, str) and index == PROGRESS
     targets = grid(s, span, values, of_progress)
@@ -159,7 +160,7 @@ def trajectories(
         find_passages(value, targets, outside, rising=rising, name=title)
         for value, title in zip(values, titles)
     )
-    _warn_of_backwards(names, locations, index if isinstance(index, str) else "the index")
+    _warn_of_backwards(names, locations, what)
     return Trajectories(base, table, tuple(rows), targets, locations, known)
 
 

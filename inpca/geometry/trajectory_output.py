@@ -80,4 +80,4 @@ def _different(store: StoredTrajectories, found: Trajectories, attrs: dict[str, 
 
 
 def _shown(s: NDArray[np.float64]) -> str:
-    return f"{len(s)} values of s, {s.min():.6g} … {s.max():.6g},"
+    return f"{len(s)} values of s from {s.min():.6g} to {s.max():.6g}"

@@ -337,7 +337,7 @@ def test_out__goes_on_where_a_killed_call_ended(ensemble, tmp_path) -> None:
 def test_out__refuses_what_was_computed_from_something_else(ensemble, tmp_path) -> None:
     out = tmp_path / "t.zarr"
     inpca.trajectory_distances(ensemble, 3, out=out)
-    with pytest.raises(inpca.InputError, match="3 values of s, 0 … 1, instead of 4 values"):
+    with pytest.raises(inpca.InputError, match="3 values of s from 0 to 1 instead of 4 values"):
         inpca.trajectory_distances(ensemble, 4, out=out)
     with pytest.raises(inpca.InputError, match="resume=False"):
         inpca.trajectory_distances(ensemble, 3, out=out, resume=False)
@@ -370,7 +370,7 @@ def test_check__finds_a_damaged_tile(ensemble) -> None:
         ({"index": [[0, 1]] * 4}, r"`index` of run '0' must have one value per checkpoint, \(6,\)"),
         ({"labels": LABELS, "s": 1}, "`s` must be at least 2 values"),
         ({"labels": LABELS, "s": [0.5, 1.5]}, r"must be in \[0, 1\]"),
-        ({"labels": LABELS, "outside": "error"}, "what the index of run '0' reaches, 0 …"),
+        ({"labels": LABELS, "outside": "error"}, "what the progress of run '0' reaches, 0 …"),
         ({"labels": LABELS, "outside": "wrap"}, "`outside` must be one of hold, stretch, error"),
         ({"labels": LABELS, "configs": [{}]}, "one row for each of the 4 runs, not 1"),
         ({"labels": LABELS, "restart": True}, "`restart` needs `out`"),

@@ -131,7 +131,7 @@ def test_a_column__without_a_shared_range_needs_one_to_be_named(runs) -> None:
 
 
 def test_a_column__is_not_stretched_and_names_no_point_of_the_geodesic(ensemble, runs) -> None:
-    with pytest.raises(inpca.InputError, match="must not be 'stretch' for the index of run"):
+    with pytest.raises(inpca.InputError, match="must not be 'stretch' for the epoch of run"):
         trajectory_distances(ensemble, 3, index="epoch", outside="stretch")
     with pytest.raises(inpca.InputError, match="must be 'progress' for distances to the geodesic"):
         distances_to_geodesic(ensemble, 3, index="train_error")
@@ -141,7 +141,7 @@ def test_a_column__is_not_stretched_and_names_no_point_of_the_geodesic(ensemble,
 
 
 def test_an_error_about_a_run__names_it(ensemble) -> None:
-    with pytest.raises(inpca.InputError, match=r"the index of run 'run-0' reaches.*--outside"):
+    with pytest.raises(inpca.InputError, match=r"the progress of run 'run-0' reaches.*--outside"):
         trajectory_distances(ensemble, 3, outside="error")
 
 
@@ -167,8 +167,8 @@ def test_stored_averages__are_no_runs(ensemble) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"s": 4}, "3 values of s, 0 … 1, instead of 4 values of s, 0 … 1,"),
-        ({"span": (0.2, None)}, "instead of 3 values of s, 0.2 … 1,"),
+        ({"s": 4}, "3 values of s from 0 to 1 instead of 4 values of s from 0 to 1"),
+        ({"span": (0.2, None)}, "instead of 3 values of s from 0.2 to 1"),
         ({"outside": "stretch"}, "outside 'hold' instead of 'stretch'"),
         ({"metric": "jeffreys"}, "metric 'bhattacharyya' instead of 'jeffreys'"),
     ],
