@@ -7,6 +7,7 @@ import numpy as np
 from digits_ensemble import distances_of, from_command_line
 
 import inpca
+from inpca.geometry.alignment import counterparts
 
 
 def main() -> None:
@@ -44,13 +45,12 @@ def main() -> None:
         train, four.coordinates, four.embedding.signature_
     )
     print("four points, explained pairwise distances:", explained.round(3))
-    if np.array_equal(four.embedding.signature_, embedding.signature_[:3]):
-        aligned = inpca.align(
-            four.coordinates, embedding.embedding_[:, :3], [*embedding.signature_[:3]]
-        )
-        print(f"aligned to the embedding of all models: RMSD {aligned.rmsd:.3f}")
-    else:
-        print("their signs differ from those of all models: nothing to align")
+    # Space-like coordinates can only lie on space-like ones, time-like ones on time-like ones.
+    mine, theirs = counterparts(four.embedding.signature_, embedding.signature_)
+    aligned = inpca.align(
+        four.coordinates[:, mine], embedding.embedding_[:, theirs], embedding.signature_[theirs]
+    )
+    print(f"aligned to coordinates {theirs + 1} of all models: RMSD {aligned.rmsd:.3f}")
 
 
 if __name__ == "__main__":

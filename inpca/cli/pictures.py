@@ -1,12 +1,13 @@
 """Verbs that draw an ensemble."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import inpca
-from inpca.cli.options import EnsemblePath, Memory, Output, Quiet, Workers
+from inpca.cli.options import EnsemblePath, Memory, Output, Query, Quiet, Workers
+from inpca.errors import InputError
 
 EmbeddingName = Annotated[str, typer.Option("--name", "-n", help="the embedding")]
 Color = Annotated[str, typer.Option("--color", "-c", help="the column that gives the colour")]
@@ -28,28 +29,84 @@ def plot(
     ] = None,
     name: EmbeddingName = "train",
     color: Color = "",
+    select: Query = "",
+    away: Annotated[
+        float | None,
+        typer.Option(help="counts: how far from truth, in nats per sample; default 2"),
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(help="corner: how near to a point of the geodesic; default 0.15"),
+    ] = None,
+    at: Annotated[
+        str, typer.Option(help="four-point, explained: two values of progress; default 0.3,0.7")
+    ] = "",
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="four-point, explained: width of the averages; default 0.05"),
+    ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            "--points",
+            "-p",
+            help="dendrogram, trajectories, importance, tubes: values of s; default: those that "
+            "are stored, or 25",
+        ),
+    ] = None,
     memory: Memory = "",
     workers: Workers = 0,
     quiet: Quiet = False,
 ) -> None:
     """Draw one figure of an ensemble. What it needs beside the embedding is computed."""
-    from inpca.plotting.gallery import draw, picture_called
+    from inpca.plotting.gallery import check_color, draw, refuse_unheeded
     from inpca.plotting.report import check_figure_path, save_figure, write_figure
+    from inpca.plotting.settings import Settings
     from inpca.plotting.subject import Subject
+    from inpca.reporting import reporting
 
-    subject = Subject(
-        inpca.open_ensemble(path), name, color, memory or None, workers or None, not quiet
-    )
-    if figure == "page":
-        target = output or Path("page.html")
-        typer.echo(
-            save_figure(figure, target, subject.embedding, subject.models, color=color or None)
+    numbers: dict[str, Any] = {
+        "select": select or None,
+        "away": away,
+        "within": within,
+        "at": _pair(at) if at else None,
+        "sigma": sigma,
+        "points": points,
+    }
+    given = {option: value for option, value in numbers.items() if value is not None}
+    target = output or Path("page.html" if figure == "page" else f"{figure}.png")
+    if figure != "page":
+        refuse_unheeded(figure, [*given, *(["color"] if color else [])])
+        check_figure_path(target)
+    elif given:
+        raise InputError(
+            f"`--{next(iter(given))}` says nothing to the page, which shows every model of the "
+            "embedding; leave it out."
         )
-        return
-    target = output or Path(f"{figure}.png")
-    picture_called(figure)
-    check_figure_path(target)
-    typer.echo(write_figure(draw(figure, subject), target))
+    settings, ensemble = Settings(**given), inpca.open_ensemble(path)
+    # One bar for everything that a picture computes, whatever that is.
+    with reporting(not quiet, figure) as tell:
+        subject = Subject(
+            ensemble, name, color, memory or None, workers or None, tell, settings=settings
+        )
+        if figure == "page":
+            written = save_figure(
+                figure, target, subject.embedding, subject.models, color=color or None
+            )
+        else:
+            check_color(figure, subject)
+            written = write_figure(draw(figure, subject), target)
+    typer.echo(written)
+
+
+def _pair(text: str) -> tuple[float, float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"`--at` must be two values of progress such as 0.3,0.7, not {text!r}."
+        ) from error
+    return first, second
 
 
 def report(

@@ -95,6 +95,35 @@ def align(X: Any, Y: Any, signature: ArrayLike | None = None) -> Alignment:
     return Alignment(moved, rotation, shift, rmsd)
 
 
+def counterparts(
+    signature: ArrayLike, other: ArrayLike
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Leading coordinates of two embeddings that can lie on each other: those of the same sign.
+
+    Parameters
+    ----------
+    signature, other : (k,) and (l,) +1 space-like, −1 time-like
+
+    Returns
+    -------
+    Positions in `signature`, increasing, and in `other`: the first space-like coordinate of one
+    with the first of the other, and so on; what is left over on either side is in neither.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mine, theirs = counterparts([1, 1, -1], [1, 1, 1, 1, -1])
+    >>> mine.tolist(), theirs.tolist()
+    ([0, 1, 2], [0, 1, 4])
+    """
+    mine, theirs = np.asarray(signature), np.asarray(other)
+    found: list[tuple[int, int]] = []
+    for sign in (1, -1):
+        found += zip(np.flatnonzero(mine == sign).tolist(), np.flatnonzero(theirs == sign).tolist())
+    both = np.array(sorted(found), dtype=np.intp).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
 def _coordinates(embedding: Any, name: str) -> Float64:
     values = as_floats(getattr(embedding, "embedding_", embedding), name).astype(np.float64)
     if values.ndim != 2 or not values.size:

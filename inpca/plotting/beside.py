@@ -1,15 +1,15 @@
-"""Two sets of coordinates side by side: train and test, few points and all of them."""
+"""Two sets of coordinates side by side: few points and all of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from inpca.errors import InputError
 from inpca.plotting.figures import plot_3d
-from inpca.plotting.style import EmbeddingLike, require
+from inpca.plotting.style import EmbeddingLike, Placed, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,22 +19,12 @@ if TYPE_CHECKING:
 _INSIDE, _ZOOM = (-0.02, 0.14, 0.98, 0.82), 0.88
 
 
-class _Placed(NamedTuple):
-    """Coordinates of some models with the words of the embedding that they are in."""
-
-    embedding_: NDArray[np.float64]
-    eigenvalues_: NDArray[np.float64]
-    signature_: NDArray[np.int64]
-    explained_stress_: NDArray[np.float64]
-    explained_stress_root_: NDArray[np.float64]
-
-
 def plot_beside(
     embedding: EmbeddingLike,
     pictures: Mapping[str, tuple[ArrayLike, pd.DataFrame]],
     color: str | None = "architecture",
     *,
-    components: Sequence[int] = (1, 2, 3),
+    components: Sequence[int] | Mapping[str, Sequence[int]] = (1, 2, 3),
     geodesics: Mapping[str, ArrayLike] | None = None,
     embeddings: Mapping[str, EmbeddingLike] | None = None,
     view: tuple[float, float] = (22.0, -60.0),
@@ -42,15 +32,16 @@ def plot_beside(
 ) -> "Figure":
     """Draw several sets of models in one embedding's coordinates, side by side, at one scale.
 
-    For train and test in the coordinates of train (Fig. 6A of the paper), and for models that were
-    projected into the embedding of four points beside the embedding of all (Fig. 11), aligned by
-    `inpca.align`.
+    For models that were projected into the embedding of four points beside the embedding of all
+    (Fig. 11 of the paper), aligned by `inpca.align`. For train and test in one picture (Fig. 6A)
+    see ``again`` of `plot_3d`.
 
     Parameters
     ----------
     embedding : whose coordinates they are
     pictures : title → (coordinates (n, n_components), table of n rows)
-    color, components, view : see `plot_3d`
+    color, view : see `plot_3d`
+    components : three coordinates, of all pictures or title → those of that one
     geodesics : title → (n_points, n_components) coordinates of a curve in that picture
     embeddings : title → embedding whose coordinates that picture has, if it is another one
 
@@ -63,7 +54,7 @@ def plot_beside(
         raise InputError("`pictures` must hold at least one (coordinates, table).")
     others = embeddings or {}
     placed = {
-        title: _placed(others.get(title, embedding), points)
+        title: Placed.of(others.get(title, embedding), points)
         for title, (points, _) in pictures.items()
     }
     if figure is None:
@@ -75,24 +66,13 @@ def plot_beside(
         ax = panel.add_axes(_INSIDE, projection="3d")
         panel.suptitle(title)
         curve = (geodesics or {}).get(title)
-        plot_3d(
-            placed[title], table, color, components=components, view=view, geodesic=curve, ax=ax
-        )
+        shown = components[title] if isinstance(components, Mapping) else components
+        plot_3d(placed[title], table, color, components=shown, view=view, geodesic=curve, ax=ax)
         # The words of the axes stand outside of the box: leave room for them.
         ax.set_box_aspect(None, zoom=_ZOOM)
         drawn.append(ax)
     _same_scale(drawn)
     return figure
-
-
-def _placed(embedding: EmbeddingLike, points: ArrayLike) -> _Placed:
-    return _Placed(
-        np.asarray(points, dtype=np.float64),
-        np.asarray(embedding.eigenvalues_),
-        np.asarray(embedding.signature_),
-        np.asarray(embedding.explained_stress_),
-        np.asarray(embedding.explained_stress_root_),
-    )
 
 
 def _same_scale(drawn: list[Any]) -> None:

@@ -39,7 +39,8 @@ def plot_progress_error(
     progress : (n_models,) progress of each, Eq. 4
     error : column of the table, on the vertical axis
     color : column to colour by, None for one colour
-    r_squared : written into the picture if given, see `inpca.geometry.progress.r_squared`
+    r_squared : written into the picture if given, with the straight line (least squares) that it
+        is of; see `inpca.geometry.reports.r_squared`
     ax : axes to draw into, made by pyplot if not given
 
     Raises
@@ -54,10 +55,15 @@ def plot_progress_error(
     scene = _flat_scene(models, s, y)
     look = read_look(scene, color, None)
     draw_models(ax, scene, (1, 2), look)
+    known = own & np.isfinite(s) & np.isfinite(y)
+    if r_squared is not None:
+        slope, start = np.polyfit(s[known], y[known], 1)
+        ends = np.array([s[known].min(), s[known].max()])
+        looks: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
+        ax.plot(ends, start + slope * ends, label="straight line", **looks)
+        ax.set_title(f"R² = {r_squared:.3f}, straight line through {int(known.sum()):,} models")
     _explain(ax, look)
     ax.set(xlabel="progress s", ylabel=error.replace("_", " "), xlim=(-0.02, 1.02))
-    if r_squared is not None:
-        ax.set_title(f"R² = {r_squared:.3f}, straight line through {int(own.sum()):,} models")
     return ax
 
 
@@ -96,15 +102,18 @@ def plot_progress_epoch(
         looks |= {} if shape.filled else {"markerfacecolor": "none"}
         ax.plot(found.index, found["mean"], color=color, linestyle=dash, label=name, **looks)
     ax.set(xlabel=time, ylabel="progress s", ylim=(-0.02, 1.02))
-    ax.legend(title=", ".join(columns), frameon=False, fontsize="small")
+    band = "line: mean of the runs\nband: lowest to highest run"
+    title = f"{', '.join(columns)}\n{band}"
+    ax.legend(title=title, frameon=False, fontsize="small", title_fontsize="small")
     return ax
 
 
 def plot_along_progress(
     s: ArrayLike,
     values: "Mapping[str, ArrayLike]",
-    label: str = "distance, nats per sample",
+    label: str = "distance",
     *,
+    held: "Mapping[str, ArrayLike] | None" = None,
     bands: "Mapping[str, ArrayLike] | None" = None,
     log: bool = False,
     ax: "Axes | None" = None,
@@ -115,6 +124,8 @@ def plot_along_progress(
     ----------
     s : (n_points,) values of progress
     values : name of each curve → (n_points,), NaN where it has no value
+    held : name of a curve → (n_points,) truth values: where a run does not reach `s` and stands
+        still at its first or last checkpoint; there the curve is pale and dotted
     bands : name of a curve → (2, n_points), its lower and upper edge
     label : words on the vertical axis
     log : logarithmic vertical axis
@@ -132,15 +143,40 @@ def plot_along_progress(
         if y.shape != where.shape:
             raise InputError(f"`values` {name!r} has shape {y.shape} but `s` has {where.shape}.")
         color, _, dash = category_look(code, len(values))
-        ax.plot(where, y, color=color, linestyle=dash, label=name, linewidth=1.4)
+        still = _held(held, name, where)
+        reached = np.where(still, np.nan, y)
+        ax.plot(where, reached, color=color, linestyle=dash, label=name, linewidth=1.4)
+        if still.any():
+            # With the points next to it, so that the curve has no gap.
+            near = still | np.append(still[1:], False) | np.append(False, still[:-1])
+            looks: dict[str, Any] = {"color": color, "linestyle": ":", "linewidth": 1.0}
+            ax.plot(where, np.where(near, y, np.nan), alpha=0.5, zorder=1, **looks)
         if bands is not None and name in bands:
             low, high = np.asarray(bands[name], dtype=np.float64)
             ax.fill_between(where, low, high, color=color, alpha=0.2, lw=0)
     ax.set(xlabel="progress s", ylabel=label, xlim=(-0.02, 1.02))
     if log:
         ax.set_yscale("log")
+    if any(_held(held, name, where).any() for name in values):
+        words = "held: beyond a run's reach"
+        ax.plot([], [], color="0.4", linestyle=":", linewidth=1.0, label=words)
     ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _held(
+    held: "Mapping[str, ArrayLike] | None", name: str, s: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Where the curve `name` stands still, (n_points,); nowhere if nothing is said of it."""
+    if held is None or name not in held:
+        return np.zeros(len(s), dtype=bool)
+    mask = np.asarray(held[name])
+    if mask.dtype != bool or mask.shape != s.shape:
+        raise InputError(
+            f"`held` {name!r} must hold {len(s)} truth values, not {mask.dtype} of shape "
+            f"{mask.shape}."
+        )
+    return mask
 
 
 def plot_explained_distances(
@@ -275,6 +311,8 @@ def _explain(ax: Any, look: Look) -> None:
     if look.column is not None and look.column.kind == "number":
         mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
         ax.figure.colorbar(mappable, ax=ax, label=look.column.name.replace("_", " "))
+        if len(ax.lines):
+            ax.legend(frameon=False, fontsize="small")
     elif look.column is not None:
         title = look.column.name.replace("_", " ")
         ax.legend(title=title, frameon=False, fontsize="small", markerscale=1.4)

@@ -4,7 +4,7 @@ Each function draws into what it is given, or makes a figure of its own, and ret
 is saved: ``figure.savefig("pairs.png", dpi=200)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,18 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.plotting import style
+from inpca.plotting.divergence import metric_of, with_unit
 from inpca.plotting.labels import point_outside, write_names
-from inpca.plotting.layers import LINE_OF, Look, draw_curve, draw_models, draw_references, read_look
+from inpca.plotting.layers import (
+    Look,
+    draw_again,
+    draw_curve,
+    draw_models,
+    draw_references,
+    name_again,
+    read_look,
+)
+from inpca.plotting.legend import explain
 from inpca.plotting.scene import Scene, read_scene
 from inpca.plotting.space import bar_axes, space_axes, trim
 from inpca.plotting.style import EmbeddingLike, Stress, require
@@ -33,6 +43,8 @@ _SQUEEZE = 0.4
 _ROUNDING = 1e-6
 # Axes whose spans differ by less than this get the same scale.
 _SAME_SCALE = 2.0
+# Up to so many coordinates each has its tick in the spectrum.
+_FEW_RANKS = 6
 
 
 def plot_pairs(
@@ -81,21 +93,34 @@ def plot_pairs(
     panels = figure.subplots(1, len(pairs), squeeze=False)[0]
     insides = []
     for ax, pair in zip(panels, pairs):
-        draw_models(ax, scene, pair, look)
-        insides.append(_frame(ax, scene, pair))
-        if geodesic is not None:
-            limits = ax.get_xlim(), ax.get_ylim()
-            draw_curve(ax, geodesic, pair)
-            ax.set(xlim=limits[0], ylim=limits[1])
-        draw_references(ax, scene, pair, insides[-1])
-        ax.set_xlabel(style.axis_label(embedding, pair[0], join="\n"))
-        ax.set_ylabel(style.axis_label(embedding, pair[1], join="\n"))
-        ax.grid(alpha=0.25)
-    _explain(figure, list(panels), look)
+        insides.append(draw_pair(ax, embedding, scene, pair, look, geodesic))
+    explain(figure, list(panels), look)
     _root(figure).draw_without_rendering()
     for ax, pair, inside in zip(panels, pairs, insides):
         write_names(ax, scene, pair, inside)
     return figure
+
+
+def draw_pair(
+    ax: Any,
+    embedding: EmbeddingLike,
+    scene: Scene,
+    pair: tuple[int, int],
+    look: Look,
+    geodesic: ArrayLike | None = None,
+) -> NDArray[np.bool_]:
+    """Draw one pair of coordinates; (n,) who is inside the frame, for `write_names`."""
+    draw_models(ax, scene, pair, look)
+    inside = _frame(ax, scene, pair)
+    if geodesic is not None:
+        limits = ax.get_xlim(), ax.get_ylim()
+        draw_curve(ax, geodesic, pair)
+        ax.set(xlim=limits[0], ylim=limits[1])
+    draw_references(ax, scene, pair, inside)
+    ax.set_xlabel(style.axis_label(embedding, pair[0], join="\n"))
+    ax.set_ylabel(style.axis_label(embedding, pair[1], join="\n"))
+    ax.grid(alpha=0.25)
+    return inside
 
 
 def plot_3d(
@@ -108,17 +133,20 @@ def plot_3d(
     components: Sequence[int] = (1, 2, 3),
     log_color: bool | None = None,
     geodesic: ArrayLike | None = None,
+    again: Mapping[str, ArrayLike] | None = None,
     view: tuple[float, float] = (22.0, -60.0),
     figure: "Figure | None" = None,
     ax: "Axes3D | None" = None,
 ) -> "Axes3D":
     """Draw three coordinates in one picture (as in Fig. 2A of the paper).
 
-    `view` is elevation and azimuth in degrees. `figure`, made by pyplot if not given, is filled
-    and cut to the height of what is in it: save it without ``bbox_inches="tight"``, which would
-    add the empty corners of a three-dimensional frame. With `ax`, which must have
-    ``projection="3d"``, the picture is one part of a figure that is left as it is. For the other
-    parameters and the errors see `plot_pairs`.
+    `again`: name of another sample set → (n_models, n_components), the embedded models on it, drawn
+    pale in the same colours (train and test in one picture, Fig. 6A of the paper): what
+    `InPCA.join` returns. `view` is elevation and azimuth in degrees. `figure`, made by pyplot if
+    not given, is filled and cut to the height of what is in it: save it without
+    ``bbox_inches="tight"``, which would add the empty corners of a three-dimensional frame. With
+    `ax`, which must have ``projection="3d"``, the picture is one part of a figure that is left as
+    it is. For the other parameters and the errors see `plot_pairs`.
     """
     scene = read_scene(embedding, models, projected, projected_models, at_least=3)
     look = read_look(scene, color, log_color)
@@ -126,24 +154,35 @@ def plot_3d(
     fitted = ax is None
     if ax is None:
         ax = space_axes(figure or require("matplotlib.pyplot").figure(figsize=(8, 6)))
+    shown = [scene.points]
+    for name, points in (again or {}).items():
+        there = read_scene(embedding, models).moved(points, name)
+        draw_again(ax, there, numbers, look)
+        shown.append(there.points)
     draw_models(ax, scene, numbers, look)
     if geodesic is not None:
         draw_curve(ax, geodesic, numbers)
     draw_references(ax, scene, numbers)
-    _widen(ax, scene, numbers)
+    name_again(ax, again or {}, 3)
+    drawn = np.concatenate(shown)[:, [number - 1 for number in numbers]]
+    _widen(ax, drawn, float(_span(scene.points).max()))
     for axis, number in zip((ax.xaxis, ax.yaxis, ax.zaxis), numbers):
         axis.set_label_text(style.axis_label(embedding, number, join="\n"))
         axis.labelpad = 14
         axis.set_major_formatter(_plain_numbers())
+        axis.set_tick_params(pad=3)
     ax.view_init(*view)
     ax.computed_zorder = False  # reference models stay on top, whatever the view
-    sides = _box(scene.points[:, [number - 1 for number in numbers]])
+    sides = _box(drawn)
     ax.set_box_aspect(sides, zoom=1.0)
     ticks = require("matplotlib.ticker").MaxNLocator
+    most = 6 if fitted else 4
     for axis, side in zip((ax.xaxis, ax.yaxis, ax.zaxis), sides):
-        axis.set_major_locator(ticks(3 if side < 0.7 else 6, steps=[1, 2, 2.5, 5, 10]))
+        # Ticks at both ends of an axis would touch those of the next one at the corner.
+        numbers_on = 3 if side < 0.7 else most
+        axis.set_major_locator(ticks(numbers_on, steps=[1, 2, 2.5, 5, 10], prune="both"))
     bar = bar_axes(ax) if fitted and look.norm is not None else None
-    _explain(ax.figure, [ax], look, bar)
+    explain(ax.figure, [ax], look, bar)
     if fitted:
         trim(ax, bar)
     _root(ax.figure).draw_without_rendering()
@@ -189,9 +228,15 @@ def plot_spectrum(
     if not some.all():
         ax.plot([], [], " ", label=f"zero, not drawn: {(~some).sum()} of {len(values)}")
     shown = [number for number in ranks if number <= len(values)] or [len(values)]
+    ticker = require("matplotlib.ticker")
     _write_stress(ax, embedding, stress, shown)
     ax.set_xlabel("rank of the coordinate, by |eigenvalue|")
-    ax.set_ylabel("|eigenvalue| of W, nats per sample")
+    ax.set_ylabel(with_unit("|eigenvalue| of W", metric_of(embedding)))
+    if some.sum() > 1 and np.ptp(np.log10(np.abs(values[some]))) < 1:
+        # Less than a decade holds few powers of ten: its ticks are plain numbers.
+        ax.yaxis.set_major_locator(ticker.MaxNLocator(5))
+        ax.yaxis.set_major_formatter(_plain_numbers())
+        ax.yaxis.set_minor_locator(ticker.NullLocator())
     ax.legend(loc="lower left", frameon=False)
     return ax
 
@@ -207,10 +252,12 @@ def _write_stress(ax: Any, embedding: EmbeddingLike, stress: Stress, ranks: list
     """Write the explained stress above the axes, at its ranks, and say which definition it is."""
     forms = ["root", "eq8"] if stress == "both" else [stress]
     ticker = require("matplotlib.ticker")
-    ax.set_xlim(0.8, max(ranks[-1], len(embedding.eigenvalues_)) * 1.25)
-    ax.xaxis.set_major_locator(ticker.FixedLocator(ranks))
+    n_values = len(embedding.eigenvalues_)
+    few = list(range(1, n_values + 1)) if n_values <= _FEW_RANKS else ranks
+    ax.xaxis.set_major_locator(ticker.FixedLocator(few))
+    ax.xaxis.set_minor_locator(ticker.NullLocator())
     ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.0f}"))
-    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    ax.set_xlim(0.8, max(ranks[-1], n_values) * 1.25)
     for row, form in enumerate(reversed(forms)):
         values = style.stress_of(embedding, form)
         for rank in ranks:
@@ -243,7 +290,7 @@ def _frame(ax: Any, scene: Scene, pair: tuple[int, int]) -> NDArray[np.bool_]:
     """Set the limits, and point to the references that are left out; (n,) who is inside."""
     points = scene.points[:, [number - 1 for number in pair]]
     widest = float(_span(scene.points).max())
-    inside = ~scene.reference
+    inside = ~scene.named
     if not inside.any() or not _squeezed(points, inside, widest):
         inside = np.ones(len(points), dtype=bool)
     low, high = points[inside].min(axis=0), points[inside].max(axis=0)
@@ -275,11 +322,9 @@ def _drawn_span(span: NDArray[np.float64], widest: float) -> NDArray[np.float64]
     return np.full(2, span.max() if not coincide.all() else widest or 1.0)
 
 
-def _widen(ax: Any, scene: Scene, numbers: tuple[int, ...]) -> None:
+def _widen(ax: Any, points: NDArray[np.float64], widest: float) -> None:
     """Limits of those of three axes along which all models coincide, as `_drawn_span` has them."""
-    widest = float(_span(scene.points).max())
-    for number, limit in zip(numbers, (ax.set_xlim, ax.set_ylim, ax.set_zlim)):
-        values = scene.points[:, number - 1]
+    for values, limit in zip(points.T, (ax.set_xlim, ax.set_ylim, ax.set_zlim)):
         if np.ptp(values) <= _ROUNDING * widest:
             limit(values.mean() - 0.3 * (widest or 1.0), values.mean() + 0.3 * (widest or 1.0))
 
@@ -303,48 +348,3 @@ def _box(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sides of the 3-D box: equal scales, as long as no side is below 45 % of the longest."""
     sides = _span(points)
     return np.maximum(sides / max(float(sides.max()), 1e-300), 0.45)
-
-
-def _explain(figure: Any, axes: list[Any], look: Look, bar: Any = None) -> None:
-    """One legend below the picture, and the colour bar of a numeric column."""
-    if look.column is not None and look.column.kind == "number":
-        mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
-        log = " (log scale)" if type(look.norm).__name__ == "LogNorm" else ""
-        # Three-dimensional axes write their last label outside of the box that layouts know of.
-        pad = 0.14 if hasattr(axes[0], "get_zlim") else 0.02
-        where = {"ax": axes, "shrink": 0.75, "pad": pad} if bar is None else {"cax": bar}
-        figure.colorbar(mappable, label=look.column.name + log, **where)
-    named = _handles(axes)
-    if named:
-        title = look.column.name if look.column and look.column.kind == "category" else None
-        root = _root(figure)
-        outside = root.get_layout_engine() is not None
-        legend = figure.legend(
-            list(named.values()),
-            list(named),
-            loc="outside lower center" if outside else "lower center",
-            ncols=_legend_columns(figure, len(named)),
-            frameon=False,
-            title=title,
-            markerscale=1.3,
-            handlelength=2.6,
-        )
-        legend.set_in_layout(True)
-
-
-def _handles(axes: list[Any]) -> dict[str, Any]:
-    """What the legend shows for each name: its points, over its line if it has one."""
-    named: dict[str, Any] = {}
-    for ax in axes:
-        lines = {line.get_label(): line for line in ax.lines}
-        for handle, label in zip(*ax.get_legend_handles_labels()):
-            line = lines.get(LINE_OF + label)
-            named.setdefault(label, handle if line is None else (line, handle))
-    return named
-
-
-def _legend_columns(figure: Any, n_entries: int) -> int:
-    """As many columns as the width of the figure, or of its part, holds, evenly filled."""
-    inches = figure.bbox.width / _root(figure).dpi
-    most = max(1, int(inches / 1.7))
-    return -(-n_entries // -(-n_entries // most))

@@ -39,15 +39,15 @@ class _Place:
 def write_names(
     ax: Any, scene: Scene, components: tuple[int, ...], inside: NDArray[np.bool_] | None = None
 ) -> None:
-    """Write the names of the reference models that are `inside` (n,); the layout must be settled.
+    """Write the names of reference models that are `inside` (n,); the layout must be settled.
 
     Each name goes where it covers the fewest models, lines and other names, rather near than far;
     if it has to go far, a thin line leads back to its symbol.
     """
     points = scene.points[:, [number - 1 for number in components]]
-    rows = [row for row in np.flatnonzero(scene.reference) if inside is None or inside[row]]
+    rows = [row for row in np.flatnonzero(scene.named) if inside is None or inside[row]]
     obstacles = _obstacles(ax, scene, points)
-    taken = [text.get_window_extent() for text in ax.texts]
+    taken = [text.get_window_extent() for text in ax.texts] + _axis_words(ax)
     for row in rows:
         note = _note(ax, points[row], reference_name(scene.keys[row]))
         shift, distance = _best_shift(ax, _pixels(ax, points[row][None])[0], note, obstacles, taken)
@@ -146,6 +146,17 @@ def _best_shift(
             if cost < least:
                 best, far, least = (middle - at) / per_point, distance, cost
     return best, far
+
+
+def _axis_words(ax: Any) -> list[Any]:
+    """Boxes of ticks and labels, which in three dimensions stand inside the frame."""
+    if not hasattr(ax, "get_zlim"):
+        return []
+    axes = (ax.xaxis, ax.yaxis, ax.zaxis)
+    # Not get_ticklabels(), which would put them where flat axes have them.
+    words = [tick.label1 for axis in axes for tick in axis.majorTicks]
+    words += [axis.label for axis in axes]
+    return [text.get_window_extent() for text in words if text.get_text()]
 
 
 def _overlap(low: NDArray[np.float64], high: NDArray[np.float64], other: Any) -> bool:

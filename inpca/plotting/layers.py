@@ -3,7 +3,8 @@
 The same calls draw into flat and into three-dimensional axes: coordinates go in as ``*xyz.T``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from inpca.plotting.table import Column, reference_name
 
 # Labels of lines begin with an underscore, which keeps them out of legends by themselves.
 LINE_OF = "_line of "
+_AGAIN = "_again"
+_PALE = 0.3
 
 
 @dataclass(frozen=True)
@@ -27,11 +30,18 @@ class Look:
     ----------
     column : what the colours say; None for one colour
     norm, cmap : of a numeric column, otherwise None
+    pale : whether this is the second drawing of the same models, which no legend repeats
     """
 
     column: Column | None
     norm: Any = None
     cmap: str = "viridis"
+    pale: bool = False
+
+    @property
+    def opacity(self) -> float:
+        """Of points and lines, relative to what it is otherwise."""
+        return _PALE if self.pale else 1.0
 
 
 def read_look(scene: Scene, color: str | None, log_color: bool | None) -> Look:
@@ -78,20 +88,48 @@ def draw_models(ax: Any, scene: Scene, components: tuple[int, ...], look: Look) 
     points = scene.points[:, [number - 1 for number in components]]
     size = 14.0 if len(points) <= 3000 else 5.0
     if look.column is None:
-        _line(ax, points, broken_line(scene.paths), style.COLORS[0], "-", "models")
-        _dots(ax, points[scene.embedded], style.COLORS[0], style.SHAPES[0], size, "models")
+        _line(ax, points, broken_line(scene.paths), style.COLORS[0], "-", look, "models")
+        _dots(ax, points[scene.embedded], style.COLORS[0], style.SHAPES[0], size, look, "models")
     elif look.column.kind == "category":
-        _draw_categories(ax, scene, points, look.column, size)
+        _draw_categories(ax, scene, points, look, size)
     else:
         _draw_numbers(ax, scene, points, look, size)
     _draw_projected(ax, scene, points, look)
 
 
+def draw_again(ax: Any, scene: Scene, components: tuple[int, ...], look: Look) -> None:
+    """Draw models once more, pale: `scene` has them where they are on another sample set.
+
+    Parameters
+    ----------
+    look : of the picture, whose first rows are those of `scene`
+    """
+    column = look.column
+    if column is not None:
+        column = replace(column, values=column.values[: len(scene.points)])
+    draw_models(ax, scene, components, replace(look, column=column, pale=True))
+    points = scene.points[:, [number - 1 for number in components]]
+    for row in np.flatnonzero(scene.named):
+        shape = style.REFERENCE_SHAPES.get(scene.keys[row], style.OTHER_REFERENCE)
+        looks = {"s": 40, "marker": shape.marker, "edgecolors": "0.5", "linewidths": 1.0}
+        looks["facecolors"] = "0.6" if shape.filled else "none"
+        ax.scatter(*points[row][:, None], zorder=4, **looks, **_flat(ax))
+
+
+def name_again(ax: Any, names: Iterable[str], n_axes: int) -> None:
+    """Name what `draw_again` has drawn: an entry of the legend for each sample set."""
+    nowhere: list[list[float]] = [[]] * n_axes
+    for name in names:
+        ax.scatter(*nowhere, c="black", alpha=_PALE, s=20, label=f"{name} (pale)", **_flat(ax))
+
+
 def _draw_categories(
-    ax: Any, scene: Scene, points: NDArray[np.float64], column: Column, size: float
+    ax: Any, scene: Scene, points: NDArray[np.float64], look: Look, size: float
 ) -> None:
+    column = look.column
+    assert column is not None
     if not column.follows_runs:
-        _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-")
+        _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-", look)
     for code, name in enumerate((*column.categories, "no value")):
         here = (column.values == code) if code < len(column.categories) else column.missing
         color, shape, dash = category_look(code, len(column.categories))
@@ -100,8 +138,8 @@ def _draw_categories(
             continue
         if column.follows_runs:
             own = [path for path in scene.paths if here[path[1][0]]]
-            _line(ax, points, broken_line(own), color, dash, name)
-        _dots(ax, points[rows], color, shape, size, name)
+            _line(ax, points, broken_line(own), color, dash, look, name)
+        _dots(ax, points[rows], color, shape, size, look, name)
 
 
 def category_look(code: int, n_categories: int) -> tuple[str, style.Shape, str]:
@@ -119,20 +157,21 @@ def _draw_numbers(
     ax: Any, scene: Scene, points: NDArray[np.float64], look: Look, size: float
 ) -> None:
     assert look.column is not None
-    _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-")
+    _line(ax, points, broken_line(scene.paths), style.NO_VALUE, "-", look)
     missing = look.column.missing & scene.embedded
     if missing.any():
         name = f"no value ({missing.sum()} models)"
-        _dots(ax, points[missing], style.NO_VALUE, style.NO_VALUE_SHAPE, size, name)
+        _dots(ax, points[missing], style.NO_VALUE, style.NO_VALUE_SHAPE, size, look, name)
     there = ~look.column.missing & scene.embedded
     values = {"c": look.column.values[there], "cmap": look.cmap, "norm": look.norm}
+    values["alpha"] = look.opacity
     ax.scatter(*points[there].T, s=size, linewidths=0, zorder=3, **_flat(ax), **values)
 
 
 def _draw_projected(ax: Any, scene: Scene, points: NDArray[np.float64], look: Look) -> None:
     if not scene.projected.any():
         return
-    _line(ax, points, broken_line(scene.projected_paths), "black", "--", "", alpha=0.8)
+    _line(ax, points, broken_line(scene.projected_paths), "black", "--", look, alpha=0.8)
     label = "projected (held out)"
     looks = {
         "s": 26,
@@ -175,10 +214,23 @@ def draw_references(
 ) -> None:
     """Draw ignorance, truth and other reference models as black symbols; `labels` names them.
 
-    `inside` (n,): which of them are within the frame; all by default.
+    Many of them (stored averages) are small open squares under one name. `inside` (n,): which of
+    those with a name are within the frame; all by default.
     """
     points = scene.points[:, [number - 1 for number in components]]
-    for row in np.flatnonzero(scene.reference):
+    if scene.crowd.any():
+        ax.scatter(
+            *points[scene.crowd].T,
+            s=14,
+            marker=style.OTHER_REFERENCE.marker,
+            facecolors="none",
+            edgecolors="0.2",
+            linewidths=0.8,
+            zorder=4,
+            label=scene.crowd_name,
+            **_flat(ax),
+        )
+    for row in np.flatnonzero(scene.named):
         if inside is not None and not inside[row]:
             continue
         key = scene.keys[row]
@@ -217,19 +269,28 @@ def _line(
     rows: NDArray[np.intp],
     color: str,
     dash: str,
+    look: Look,
     name: str = "",
     alpha: float = 0.45,
 ) -> None:
     if len(rows):
         xyz = line_points(points, rows).T
-        looks = {"color": color, "linestyle": dash, "linewidth": 0.8, "alpha": alpha}
-        ax.plot(*xyz, label=LINE_OF + name, zorder=2, **looks)
+        looks = {"color": color, "linestyle": dash, "linewidth": 0.8}
+        label = _AGAIN if look.pale else LINE_OF + name
+        ax.plot(*xyz, label=label, alpha=alpha * look.opacity, zorder=2, **looks)
 
 
 def _dots(
-    ax: Any, points: NDArray[np.float64], color: str, shape: style.Shape, size: float, label: str
+    ax: Any,
+    points: NDArray[np.float64],
+    color: str,
+    shape: style.Shape,
+    size: float,
+    look: Look,
+    name: str,
 ) -> None:
-    looks = {"s": size, "marker": shape.marker, "label": label, "alpha": 0.85, "zorder": 3}
+    looks: dict[str, Any] = {"s": size, "marker": shape.marker, "zorder": 3}
+    looks |= {"label": _AGAIN if look.pale else name, "alpha": 0.85 * look.opacity}
     looks |= {"facecolors": color if shape.filled else "none", "edgecolors": color}
     # An open shape of the same size would look smaller.
     looks |= {"linewidths": 0} if shape.filled else {"linewidths": 0.9, "s": 1.15 * size}

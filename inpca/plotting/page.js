@@ -213,8 +213,17 @@
     return bar;
   }
 
+  // Reference models too many to be named one by one, under one name.
+  function crowdTraces(now) {
+    if (!data.crowd.rows.length) return [];
+    return [trace(now, data.crowd.rows, {
+      mode: "markers", name: plain(data.crowd.name),
+      marker: { symbol: data.crowd.symbol, color: "#333", size: 5, line: { color: "#333", width: 1 } },
+    })];
+  }
+
   function referenceTraces(now) {
-    return data.references.map((reference) => {
+    return crowdTraces(now).concat(data.references.map((reference) => {
       const open = reference.symbol.endsWith("open");
       return trace(now, [reference.row], {
         mode: "markers", name: plain(reference.name), cliponaxis: now.axes.length === 2 ? false : undefined,
@@ -223,7 +232,7 @@
           line: { color: "black", width: 3 },
         },
       });
-    });
+    }));
   }
 
   const noteLook = (reference) => ({

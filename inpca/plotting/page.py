@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.durable import write_bytes
 from inpca.errors import InputError
 from inpca.plotting import style
+from inpca.plotting.divergence import divergence_words, metric_of
 from inpca.plotting.page_data import picture_data
 from inpca.plotting.scene import Scene, read_scene
 from inpca.plotting.style import EmbeddingLike, percent, require
@@ -107,7 +108,8 @@ def lead(scene: Scene) -> str:
     if scene.projected.any():
         held = _count(int(scene.projected.sum()), "held-out model")
         parts.append(f"{held} of {_count(len(scene.projected_paths), 'run')}, projected")
-    names = [reference_name(scene.keys[row]) for row in np.flatnonzero(scene.reference)]
+    names = [reference_name(scene.keys[row]) for row in np.flatnonzero(scene.named)]
+    names += [scene.crowd_name] if scene.crowd.any() else []
     return f'<p class="lead">{escape("; ".join(parts + names))}.</p>'
 
 
@@ -124,6 +126,7 @@ def picture_html(embedding: EmbeddingLike, scene: Scene) -> str:
     return template.substitute(
         stress_table=stress_table(embedding),
         shown=shown,
+        distance=escape(divergence_words(metric_of(embedding))),
         root=percent(style.stress_of(embedding, "root")[shown - 1]),
         eq8=percent(style.stress_of(embedding, "eq8")[shown - 1]),
         time_like=_sign_words(values),

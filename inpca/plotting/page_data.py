@@ -46,8 +46,13 @@ def picture_data(
                 "name": reference_name(keys[row]),
                 "symbol": style.REFERENCE_SHAPES.get(keys[row], style.OTHER_REFERENCE).symbol,
             }
-            for row in references
+            for row in np.flatnonzero(scene.named)
         ],
+        "crowd": {
+            "rows": place[np.flatnonzero(scene.crowd)].tolist(),
+            "name": scene.crowd_name,
+            "symbol": style.OTHER_REFERENCE.symbol,
+        },
         "columns": [_column_data(column, offered, kept) for column, offered in columns],
         "start_column": _start(scene, color_columns),
         "axes": _axes(embedding, min(scene.points.shape[1], MAX_AXES)),

@@ -1,6 +1,6 @@
 """What is in a picture, before anyone draws it: points, who they are, the lines that join them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from inpca.plotting.table import (
 )
 
 Path = tuple[str, NDArray[np.intp]]
+# More reference models than these cannot all be named in a picture.
+_MOST_NAMES = 4
+_ALWAYS_NAMED = ("@ignorance", "@truth")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,37 @@ class Scene:
     def embedded(self) -> NDArray[np.bool_]:
         """(n,) models that made the embedding, references left out."""
         return ~self.reference & ~self.projected
+
+    @property
+    def named(self) -> NDArray[np.bool_]:
+        """(n,) references with a name of their own: all if few, else ignorance and truth."""
+        if self.reference.sum() <= _MOST_NAMES:
+            return self.reference
+        ends = np.array([key in _ALWAYS_NAMED for key in self.keys], dtype=bool)
+        return np.asarray(self.reference & ends)
+
+    @property
+    def crowd(self) -> NDArray[np.bool_]:
+        """(n,) references without a name: one entry of the legend for all of them."""
+        return np.asarray(self.reference & ~self.named)
+
+    @property
+    def crowd_name(self) -> str:
+        """What the `crowd` is called, with its number."""
+        table = self.table[self.crowd]
+        averages = "n_averaged" in table.columns and table["n_averaged"].notna().all()
+        what = "averages" if averages else "other references"
+        return f"{what} ({int(self.crowd.sum()):,})"
+
+    def moved(self, points: ArrayLike, name: str) -> "Scene":
+        """The same models at other `points` (n, n_components), called `name` in the error."""
+        there = np.asarray(points, dtype=np.float64)
+        if there.shape != self.points.shape or not np.isfinite(there).all():
+            raise InputError(
+                f"`again` {name!r} must hold finite coordinates of the models, of shape "
+                f"{self.points.shape}, not {there.shape}; it is what InPCA.join returns."
+            )
+        return replace(self, points=there)
 
     def column(self, name: str) -> Column:
         """One column of the table over all n rows."""

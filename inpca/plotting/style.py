@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError, MissingExtraError
 
@@ -72,6 +72,27 @@ class EmbeddingLike(Protocol):
     def explained_stress_(self) -> Any: ...
     @property
     def explained_stress_root_(self) -> Any: ...
+
+
+class Placed(NamedTuple):
+    """Coordinates of some models with the words of the embedding that they are in."""
+
+    embedding_: NDArray[np.float64]
+    eigenvalues_: NDArray[np.float64]
+    signature_: NDArray[np.int64]
+    explained_stress_: NDArray[np.float64]
+    explained_stress_root_: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, embedding: EmbeddingLike, points: ArrayLike) -> "Placed":
+        """Models at `points`, (n, n_components), in the coordinates of `embedding`."""
+        return cls(
+            np.asarray(points, dtype=np.float64),
+            np.asarray(embedding.eigenvalues_),
+            np.asarray(embedding.signature_),
+            np.asarray(embedding.explained_stress_),
+            np.asarray(embedding.explained_stress_root_),
+        )
 
 
 def require(module: str) -> Any:

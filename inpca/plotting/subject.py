@@ -1,6 +1,6 @@
 """What the pictures of an ensemble are made of: each piece is computed once, when asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -28,12 +28,15 @@ from inpca.geometry.trajectory_distances import (
 from inpca.geometry.tube import DistancesAlong, TubeWidths, distances_to_geodesic, tube_widths
 from inpca.plotting.page_data import default_color
 from inpca.plotting.scene import Scene, read_scene
+from inpca.plotting.settings import Settings
+from inpca.plotting.style import EmbeddingLike, Placed
 from inpca.plotting.table import is_reference
 from inpca.predictions import Floats
 from inpca.reporting import ProgressArgument
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
-from inpca.store.trajectories import trajectories_path
+from inpca.store.selection import select_rows
+from inpca.store.trajectories import StoredTrajectories, open_trajectories, trajectories_path
 
 # Points of the geodesic that its curve is drawn through, and those that Fig. 3D marks.
 _CURVE = np.linspace(0.0, 1.0, 41)
@@ -54,6 +57,7 @@ class Subject:
     name : of the embedding, and of the distances that it was made from
     color : column to colour by; chosen by the table if empty
     memory, executor, progress : see `inpca.pairwise_distances`
+    settings : what else pictures are told
     """
 
     ensemble: Ensemble
@@ -62,6 +66,7 @@ class Subject:
     memory: int | float | str | None = None
     executor: str | int | None = None
     progress: ProgressArgument = None
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -106,11 +111,51 @@ class Subject:
         """True classes of its samples."""
         return self.ensemble.sample_sets[self.sample_set].labels
 
+    @property
+    def metric(self) -> str:
+        """The divergence of the embedding's distances."""
+        metric = self.embedding.metric_
+        if metric is None:
+            raise InputError(
+                f"The embedding {self.name!r} does not know the divergence of its distances, which "
+                "came as an array; embed distances of this ensemble (inpca embed)."
+            )
+        return metric
+
+    # -- what is shown ------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> NDArray[np.intp]:
+        """Rows of the models that are drawn: those selected, and ignorance and truth."""
+        models = self.models
+        if not self.settings.select:
+            return np.arange(len(models))
+        ends = np.array([str(key).startswith("@") for key in models.index], dtype=bool)
+        chosen = select_rows(models[~ends], self.settings.select)
+        return np.flatnonzero(ends | models.index.isin(chosen.index))
+
+    @cached_property
+    def shown(self) -> EmbeddingLike:
+        """The embedding with the models that are drawn alone; they lie where they lie."""
+        if len(self.rows) == len(self.models):
+            return self.embedding
+        return Placed.of(self.embedding, self.embedding.embedding_[self.rows])
+
+    @property
+    def shown_models(self) -> pd.DataFrame:
+        """The table of the models that are drawn."""
+        return self.models.iloc[self.rows]
+
     @cached_property
     def own(self) -> Ensemble:
-        """The checkpoints among the embedding's models, without references and averages."""
-        models = self.models
-        return self.ensemble.select(list(models.index[~is_reference(models)]))
+        """The checkpoints that are drawn, without references and averages."""
+        models = self.shown_models
+        keys = list(models.index[~is_reference(models)])
+        if not keys:
+            raise InputError(
+                f"`select` {self.settings.select!r} leaves no checkpoint to draw; widen it."
+            )
+        return self.ensemble.select(keys)
 
     @property
     def work(self) -> float:
@@ -126,9 +171,9 @@ class Subject:
     def model_progress(self) -> NDArray[np.float64]:
         """Progress of each model of the embedding (m,), NaN for references."""
         found = np.full(len(self.models), np.nan)
-        found[~is_reference(self.models)] = progress_of(
-            self.own, sample_set=self.sample_set, **self.options
-        )
+        own = ~is_reference(self.models)
+        view = self.ensemble.select(list(self.models.index[own]))
+        found[own] = progress_of(view, sample_set=self.sample_set, **self.options)
         return found
 
     # -- the geodesic -------------------------------------------------------------------------
@@ -145,7 +190,9 @@ class Subject:
         source = self._embedded.predictions(self.sample_set)
         options = self.options
         return {
-            name: pairwise_distances(source, self._on_geodesic(s), **options)[:, 0]
+            name: pairwise_distances(source, self._on_geodesic(s), metric=self.metric, **options)[
+                :, 0
+            ]
             for name, s in MARKS.items()
         }
 
@@ -164,7 +211,14 @@ class Subject:
     @cached_property
     def four_point(self) -> FourPoint:
         """All models in the embedding of four points."""
-        return four_point(self._embedded, sample_set=self.sample_set, **self.options)
+        return four_point(
+            self._embedded,
+            at=self.settings.at,
+            sigma=self.settings.sigma,
+            metric=self.metric,
+            sample_set=self.sample_set,
+            **self.options,
+        )
 
     @cached_property
     def explained(self) -> dict[str, NDArray[np.float64]]:
@@ -192,6 +246,7 @@ class Subject:
             [*counts, available],
             repeats=3,
             n_components=min(10, len(self.models) - 1),
+            metric=self.metric,
             sample_set=self.sample_set,
             **self.options,
         )
@@ -228,9 +283,27 @@ class Subject:
     def trajectories(self) -> TrajectoryDistances:
         """Distances between the runs at equal progress: those that are stored, or computed."""
         place = trajectories_path(self.ensemble.path, self.sample_set)
-        if place.exists():
+        if place.exists() and self._fits(open_trajectories(place)):
             return load_trajectory_distances(place)
-        return trajectory_distances(self.own, _POINTS, sample_set=self.sample_set, **self.options)
+        return trajectory_distances(self.own, self._points, **self._along)
+
+    def _fits(self, stored: StoredTrajectories) -> bool:
+        """Whether stored trajectories are of these runs, this divergence and as many points."""
+        points = self.settings.points
+        return (
+            stored.attrs.get("metric") == self.metric
+            and stored.attrs.get("sample_set") == self.sample_set
+            and points in (None, len(stored.s))
+            and set(stored.runs.index) == set(self.own.models["run"])
+        )
+
+    @property
+    def _points(self) -> int:
+        return self.settings.points or _POINTS
+
+    @property
+    def _along(self) -> dict[str, Any]:
+        return {"metric": self.metric, "sample_set": self.sample_set, **self.options}
 
     @cached_property
     def importance(self) -> Importance:
@@ -240,9 +313,9 @@ class Subject:
     @cached_property
     def tubes(self) -> TubeWidths:
         """Widths of the tubes around each configuration's mean trajectory."""
-        return tube_widths(self.own, None, _POINTS, sample_set=self.sample_set, **self.options)
+        return tube_widths(self.own, None, self._points, **self._along)
 
     @cached_property
     def to_geodesic(self) -> DistancesAlong:
         """Distance of each run from the geodesic along its progress."""
-        return distances_to_geodesic(self.own, _POINTS, sample_set=self.sample_set, **self.options)
+        return distances_to_geodesic(self.own, self._points, **self._along)

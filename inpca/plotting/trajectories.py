@@ -26,7 +26,7 @@ def plot_dendrogram(
     trajectories: pd.DataFrame,
     color: str | None = "architecture",
     *,
-    label: str = "distance between trajectories, nats per sample",
+    label: str = "distance between trajectories",
     figure: "Figure | None" = None,
 ) -> "Figure":
     """Draw the tree of a hierarchical clustering with a bar that says what each leaf is.
@@ -113,6 +113,7 @@ def plot_importance(
     mean: str = "importance",
     spread: str = "deviation",
     p_value: str = "p_value",
+    least: float | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draw how much each configuration column tells trajectories apart, largest on top.
@@ -121,6 +122,8 @@ def plot_importance(
     ----------
     importance : one row per column of the configuration, with the columns `mean`, `spread` (the
         bar's whisker) and, if it has one, `p_value`, written beside the bar
+    least : the smallest P that can be found: 1 / (1 + n_repeats) where shuffles are counted; such a
+        P is written "P ≤"
     """
     for needed in (mean, spread):
         if needed not in importance.columns:
@@ -144,7 +147,7 @@ def plot_importance(
             zip(table[mean], table[spread], table[p_value], strict=True)
         ):
             ax.annotate(
-                _p_words(float(p)),
+                _p_words(float(p), least),
                 (max(0.0, height + width), place),
                 xytext=(5, 0),
                 textcoords="offset points",
@@ -157,5 +160,8 @@ def plot_importance(
     return ax
 
 
-def _p_words(p: float) -> str:
+def _p_words(p: float, least: float | None) -> str:
+    if least is not None and p <= least * (1 + 1e-9):
+        # Rounded up: what is written is still a bound.
+        return f"P ≤ {np.ceil(least * 1000) / 1000:.3f}"
     return "P < 0.001" if p < 1e-3 else f"P = {p:.3f}"

@@ -5,6 +5,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
@@ -350,6 +351,84 @@ def test_spectrum__texts_do_not_overlap(draw_ensemble: Any) -> None:
 def test_spectrum__unknown_stress_is_refused(picture: Any) -> None:
     with pytest.raises(InputError, match="`stress` must be one of root, eq8, both, not 'variance'"):
         plot_spectrum(picture.embedding, stress="variance")
+
+
+def test_spectrum__of_few_coordinates_has_a_number_at_each(draw_ensemble: Any) -> None:
+    ax = plot_spectrum(draw_ensemble(n_components=3).embedding)
+    ax.figure.draw_without_rendering()
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "3"]
+    close = _reordered(draw_ensemble(n_components=3).embedding, np.arange(50))
+    close.eigenvalues_ = np.array([3.0, 2.5, -2.0])
+    ax = plot_spectrum(close)
+    ax.figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 3
+
+
+def test_spectrum__has_the_unit_of_its_divergence(picture: Any) -> None:
+    embedding = _reordered(picture.embedding, np.arange(len(picture.models)))
+    for metric, words in (
+        ("bhattacharyya", "|eigenvalue| of W, nats per sample"),
+        ("geodesic2", "|eigenvalue| of W, radians²"),
+        ("hellinger2", "|eigenvalue| of W"),
+    ):
+        embedding.metric_ = metric
+        assert plot_spectrum(embedding).get_ylabel() == words
+
+
+# --- many or long names ----------------------------------------------------------------------
+
+
+def with_averages(picture: Any, n: int) -> pd.DataFrame:
+    """The table with `n` checkpoints turned into stored averages with long names."""
+    models = picture.models.copy()
+    rows = models.index[2 : 2 + n]
+    models["n_averaged"] = np.nan
+    models.loc[rows, "n_averaged"] = 3
+    models.loc[rows, "kind"] = "reference"
+    names = {key: f"average-of-a-very-long-name-{key}" for key in rows}
+    return models.rename(index=names)
+
+
+def test_many_averages__have_one_name_in_the_legend_and_none_in_the_picture(picture: Any) -> None:
+    figure = plot_pairs(picture.embedding, with_averages(picture, 12))
+    names = legend_texts(figure)
+    assert "averages (12)" in names
+    assert not any("very-long-name" in name for name in names)
+    for ax in figure.axes:
+        assert {text.get_text() for text in ax.texts} <= {"ignorance P₀", "truth P*"}
+        (crowd,) = (one for one in dots(ax) if one.get_label() == "averages (12)")
+        assert len(crowd.get_offsets()) == 12
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_averages__are_named_and_the_legend_stays_on_the_paper(picture: Any, n: int) -> None:
+    figure = plot_pairs(picture.embedding, with_averages(picture, n), components=(1, 2))
+    figure.draw_without_rendering()
+    assert sum("very-long-name" in name for name in legend_texts(figure)) == n
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_legend_name_wider_than_the_paper__loses_its_middle(picture: Any) -> None:
+    models = picture.models.rename(index={picture.models.index[3]: f"first{'x' * 300}last"})
+    models.iloc[3, models.columns.get_loc("kind")] = "reference"
+    figure = plot_pairs(picture.embedding, models, components=(1, 2))
+    figure.draw_without_rendering()
+    (name,) = (name for name in legend_texts(figure) if "…" in name)
+    assert name.startswith("firstx")
+    assert name.endswith("xlast")
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_names_in_space__do_not_lie_on_the_ticks(picture: Any) -> None:
+    ax = plot_3d(picture.embedding, picture.models)
+    ax.figure.draw_without_rendering()
+    ticks = [tick.label1 for axis in (ax.xaxis, ax.yaxis, ax.zaxis) for tick in axis.majorTicks]
+    boxes = [tick.get_window_extent() for tick in ticks if tick.get_text()]
+    for text in ax.texts:
+        assert not any(Text.get_window_extent(text).overlaps(box) for box in boxes)
 
 
 # --- refusals --------------------------------------------------------------------------------

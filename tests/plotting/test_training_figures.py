@@ -61,7 +61,7 @@ def test_progress_against_error__has_one_point_per_model(table, progress):
     points = drawn_points(ax)
     expected = np.stack([progress, table["train_error"]], axis=1)
     assert sorted(map(tuple, np.ma.getdata(points))) == sorted(map(tuple, expected))
-    assert legend_of(ax) == ["cnn", "fc"]
+    assert legend_of(ax) == ["cnn", "fc", "straight line"]
     assert "0.500" in ax.get_title()
 
 
@@ -141,8 +141,8 @@ def test_corner__has_a_panel_for_each_colour(picture):
     models = picture.models
     near = {"A": np.linspace(0, 1, len(models))}
     figure = plot_corner(picture.embedding, models, ["architecture", "train_loss"], near=near)
-    titles = [panel.get_suptitle() for panel in figure.subfigs]
-    assert titles[:3] == ["architecture", "train loss", "nearer than 0.15 to"]
+    titles = [panel.axes[0].get_title() for panel in figure.subfigs[:3]]
+    assert titles == ["architecture", "train loss", "nearer than 0.15 to"]
     with pytest.raises(InputError, match="`colors` must name columns"):
         plot_corner(picture.embedding, models[[]])
 
@@ -158,6 +158,71 @@ def test_geodesic__is_drawn_over_the_models_without_changing_the_frame(picture):
     assert any(line.get_label().startswith("geodesic") for line in space.lines)
     with pytest.raises(InputError, match="`geodesic` must hold finite coordinates"):
         plot_3d(picture.embedding, picture.models, geodesic=curve[:, :2])
+
+
+def test_corner__has_axes_of_one_size_in_rows_and_columns(picture):
+    near = {"A": np.linspace(0, 1, len(picture.models))}
+    figure = plot_corner(picture.embedding, picture.models, near=near)
+    figure.draw_without_rendering()
+    boxes = [panel.axes[0].get_window_extent() for panel in figure.subfigs]
+    assert len(boxes) == 4
+    assert np.ptp([box.width for box in boxes]) < 1
+    for axis, pairs in (("y0", ((0, 1), (2, 3))), ("x0", ((0, 2), (1, 3)))):
+        for first, second in pairs:
+            assert abs(getattr(boxes[first], axis) - getattr(boxes[second], axis)) < 1
+    for panel in figure.subfigs:
+        words = panel.axes[0].get_tightbbox()
+        assert not any(one.get_window_extent().overlaps(words) for one in panel.legends)
+
+
+def test_error_against_progress__has_the_line_that_its_title_speaks_of(table, progress):
+    ax = plot_progress_error(table, progress, r_squared=1.0)
+    (line,) = (line for line in ax.lines if line.get_label() == "straight line")
+    (x0, y0), (x1, y1) = line.get_xydata()
+    slope, start = np.polyfit(progress, table["train_error"], 1)
+    assert (x0, x1) == (progress.min(), progress.max())
+    assert (y0, y1) == pytest.approx((start + slope * x0, start + slope * x1))
+
+
+def test_band_of_progress__is_explained_in_the_legend(table, progress):
+    ax = plot_progress_epoch(table, progress)
+    assert "band: lowest to highest run" in ax.get_legend().get_title().get_text()
+
+
+def test_curve_beyond_a_runs_reach__is_pale_and_named(table):
+    s = np.linspace(0, 1, 5)
+    ax = plot_along_progress(s, {"cnn": s, "fc": s}, held={"cnn": s > 0.6})
+    reached, pale = ax.lines[:2]
+    assert np.isnan(reached.get_ydata()).tolist() == (s > 0.6).tolist()
+    assert pale.get_alpha() < 1
+    assert np.isfinite(pale.get_ydata()).tolist() == (s > 0.4).tolist()
+    assert "held: beyond a run's reach" in legend_of(ax)
+    assert legend_of(plot_along_progress(s, {"cnn": s})) == ["cnn"]
+    with pytest.raises(InputError, match="`held` 'cnn' must hold 5 truth values"):
+        plot_along_progress(s, {"cnn": s}, held={"cnn": s})
+
+
+def test_least_p_that_counting_gives__is_a_bound():
+    table = pd.DataFrame(
+        {"importance": [0.1, 0.5], "deviation": [0.0, 0.0], "p_value": [3 / 101, 1 / 101]},
+        index=["seed", "architecture"],
+    )
+    ax = plot_importance(table, least=1 / 101)
+    assert [text.get_text() for text in ax.texts] == ["P = 0.030", "P ≤ 0.010"]
+
+
+def test_models_on_another_sample_set__are_pale_in_the_same_picture(picture):
+    points = picture.embedding.embedding_
+    ax = plot_3d(picture.embedding, picture.models, again={"test": 0.5 * points})
+    dots = [one for one in ax.collections if len(one.get_offsets()) > 1]
+    own, pale = ([one for one in dots if (one.get_alpha() < 0.5) == is_pale] for is_pale in (0, 1))
+    assert len(own) == len(pale) == 4
+    colors = [{tuple(one.get_edgecolor()[0][:3]) for one in some} for some in (own, pale)]
+    assert colors[0] == colors[1]
+    names = [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert names.count("cnn") == names.count("test (pale)") == 1
+    with pytest.raises(InputError, match="`again` 'test' must hold finite coordinates"):
+        plot_3d(picture.embedding, picture.models, again={"test": points[1:]})
 
 
 def test_beside__shows_all_pictures_at_one_scale(picture):
