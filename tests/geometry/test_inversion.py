@@ -177,6 +177,38 @@ def test_inversion_point__unimodal_does_not_follow_an_outlier():
     assert abs(inv.inversion_point(values, method="unimodal").index - true) <= 1
 
 
+def slow_rise(n=200):
+    t = np.arange(n)
+    return np.where(t <= 60, 1 - t / 100, 0.4 + 0.002 * (t - 60))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.02, 0.05])
+def test_inversion_point__unimodal_scatters_less_in_noise(sigma):
+    rng = np.random.default_rng(0)
+    series = slow_rise() + sigma * rng.normal(size=(150, 200))
+    epochs = {
+        method: np.array([inv.inversion_point(one, method=method).epoch for one in series])
+        for method in ("argmin", "unimodal")
+    }
+    assert epochs["unimodal"].std() < 0.85 * epochs["argmin"].std()
+    assert abs(epochs["unimodal"].mean() - 60) < abs(epochs["argmin"].mean() - 60)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.01, 0.02, 0.05])
+def test_inversion_point__unimodal_is_not_moved_by_one_low_outlier(sigma):
+    rng = np.random.default_rng(1)
+    moved = []
+    for _ in range(50):
+        clean = slow_rise() + sigma * rng.normal(size=200)
+        spoilt = clean.copy()
+        spoilt[70] = 0.0
+        found = [inv.inversion_point(one, method="unimodal").epoch for one in (clean, spoilt)]
+        assert inv.inversion_point(spoilt).epoch == 70
+        moved.append(abs(found[1] - found[0]))
+    assert np.median(moved) <= 1
+    assert np.mean(moved) <= 3
+
+
 @pytest.mark.parametrize("method", ["argmin", "unimodal"])
 def test_inversion_point__is_found_in_noise_and_not_made_of_it(method):
     rng = np.random.default_rng(0)
