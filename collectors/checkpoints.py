@@ -12,14 +12,15 @@ import glob
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from collectors.recorder import BaseRecorder
+from collectors.recorder import BaseRecorder, DivergedError
 from collectors.torch import Forward, Recorder
 from collectors.torch_files import load_torch
 from inpca.errors import InputError
@@ -112,7 +113,8 @@ def replay(
                 weights = weights_of(load_torch(file, allow_pickle=allow_pickle), key, prefix, file)
                 _fit_weights(model, weights, file)
                 epoch = math.nan if batches_per_epoch is None else at / batches_per_epoch
-                recorder.record(model, step=at, epoch=epoch)
+                with _naming(file):
+                    recorder.record(model, step=at, epoch=epoch)
         report(len(files), len(files), "")
     return recorder.n_recorded
 
@@ -251,6 +253,18 @@ def _fit_weights(model: nn.Module, weights: Weights, file: Path) -> None:
             f"The weights in {file} do not fit the network that `factory` makes "
             f"({type(model).__name__}): {' '.join(lines[:3]) or error}{rest} Make the network that "
             "was trained, or strip what the names begin with by prefix=… (--prefix)."
+        ) from None
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Say of weights that diverged in which file they are; what is trained is trained."""
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(
+            f"The weights in {file} cannot be recorded. {error.what}",
+            "The checkpoints before it are recorded; leave this file and those after it out.",
         ) from None
 
 

@@ -230,6 +230,15 @@ def find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]
     return {layer: modules[layer] for layer in layers}
 
 
+def try_layers(model: nn.Module, inputs: torch.Tensor, layers: Sequence[str]) -> None:
+    """Run `model` on `inputs` once; InputError if a layer is not there or cannot be recorded."""
+    seen = {layer: _Layer(layer, "drop", False) for layer in layers}
+    with _listening(find_layers(model, layers), lambda layer, output: seen[layer].hear(output)):
+        model(inputs)
+    for one in seen.values():
+        one.take(np.zeros(len(inputs), dtype=np.int64), np.arange(0), "The network")
+
+
 @contextmanager
 def _listening(
     modules: Mapping[str, nn.Module], hear: Callable[[str, Any], None]

@@ -23,7 +23,17 @@ Labels = NDArray[np.int64]
 
 
 class DivergedError(InputError):
-    """A training whose predictions, or whose loss, are no longer numbers."""
+    """A training whose predictions, or whose loss, are no longer numbers.
+
+    Attributes
+    ----------
+    what : what happened, in a sentence
+    cure : what can be done, which depends on who calls: the message is both
+    """
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        super().__init__(f"{what} {cure}".strip())
+        self.what, self.cure = what, cure
 
 
 class CallbackOptions(TypedDict, total=False):
@@ -261,8 +271,9 @@ class BaseRecorder:
             raise DivergedError(
                 f"Run {self.run!r} has NaN or infinite predictions at step {step}, set {name!r}, "
                 f"sample {int(np.argmax(bad))} ({count(int(bad.sum()), 'sample')} in all): its "
-                f"training diverged. What was recorded so far ({so_far}) stays; stop this run, or "
-                "lower its learning rate."
+                "training diverged.",
+                f"What was recorded so far ({so_far}) stays; stop this run, or lower its learning "
+                "rate.",
             )
 
     def _check_classes(self, name: str, n_classes: int, step: int) -> None:

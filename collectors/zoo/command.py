@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inpca.errors import InputError
+from inpca.units import count
 
 if TYPE_CHECKING:
     from collectors.zoo.pool import SweepResult
@@ -58,12 +59,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Train what a sweep file asks for and ENSEMBLE does not hold yet; needs torch.
 
-        A run that diverges is recorded as failed and the sweep goes on.
+        What the file may say: docs/sweeps.md. A run that diverges is recorded as failed and the
+        sweep goes on; it ends with exit code 3 if a run that was asked for has failed.
         """
         from collectors.zoo.sweep import find_sweep, load_sweep
 
         asked = load_sweep(find_sweep(file), data_path=data).part(*_part(part))
         if dry_run or list_:
+            from collectors.zoo.trial import try_sweep
+
+            try_sweep(asked)
             _show(asked, ensemble, listing=list_, as_json=as_json)
             return
         if ensemble is None:
@@ -80,6 +85,11 @@ def register(app: typer.Typer) -> None:
             progress=not quiet,
         )
         typer.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
+        if result.failed:
+            raise InputError(
+                f"{count(len(result.failed), 'run')} of {len(asked.trainings):,} failed, for the "
+                "reasons above; change the file, or leave them out: what is trained stays."
+            )
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -91,7 +101,7 @@ def _part(text: str) -> tuple[int, int]:
 
 def _show(sweep: "Sweep", ensemble: Path | None, *, listing: bool, as_json: bool) -> None:
     """Print the plan, or each run with its state; train nothing."""
-    from collectors.zoo.states import states
+    from collectors.zoo.states import failures, states
     from collectors.zoo.sweep import plan
 
     planned = plan(sweep)
@@ -101,12 +111,15 @@ def _show(sweep: "Sweep", ensemble: Path | None, *, listing: bool, as_json: bool
         if ensemble is None
         else dict(states(sweep.trainings, ensemble, n_train))
     )
+    reasons = {} if ensemble is None else failures(sweep.trainings, ensemble)
     if as_json:
-        typer.echo(json.dumps({**asdict(planned), "states": found}, indent=2))
+        content = {**asdict(planned), "states": found, "failed": reasons}
+        typer.echo(json.dumps(content, indent=2))
     elif listing:
         for training in sweep.trainings:
             n_models = len(training.steps(n_train))
-            typer.echo(f"{training.run}\t{n_models}\t{found[training.run]}")
+            words = [training.run, str(n_models), found[training.run], reasons.get(training.run)]
+            typer.echo("\t".join(filter(None, words)))
     else:
         typer.echo("\n".join(_plan_lines(sweep, ensemble)))
 

@@ -14,7 +14,7 @@ from collectors.zoo.suggest import nearest
 from inpca.errors import InputError
 
 N_TEST = 500
-LABELS = ("original", "parity", "random")
+LABELS = ("original", "parity", "random", "parity-random")
 STANDARDISE = ("channels", "pixels", "none")
 
 
@@ -46,7 +46,8 @@ class DataSettings:
     name : one of `DATA_SETS`
     path : the folder with the files in their published format, or the ``.npz`` file
     labels : ``"original"``, ``"parity"`` (even 0, odd 1) or ``"random"`` (those of each set
-        permuted: a control in which there is nothing to generalise)
+        permuted: a control in which there is nothing to generalise) or ``"parity-random"``, parity
+        and then permuted
     n_train, n_test : only so many samples, drawn at random; of digits, how many are test
         samples (0: all 1,797 are for training); for ``teacher``, how many are made
     standardise : mean 0 and standard deviation 1 over the training set, for each channel, for
@@ -91,14 +92,14 @@ def _load(settings: DataSettings) -> Data:
     sets = {name: Split(x, y) for name, (x, y) in found.items() if len(y)}
     sets = _subsets(sets, settings)
     sets = _standardised(sets, settings.standardise)
-    if settings.labels == "parity":
+    if settings.labels not in LABELS:
+        raise InputError(f"`labels` must be one of {', '.join(LABELS)}, not {settings.labels!r}.")
+    if "parity" in settings.labels:
         sets = {name: Split(x, y % 2) for name, (x, y) in sets.items()}
         n_classes = 2
-    elif settings.labels == "random":
+    if "random" in settings.labels:
         draw = np.random.default_rng([settings.seed, 1])
         sets = {name: Split(x, draw.permutation(y)) for name, (x, y) in sets.items()}
-    elif settings.labels != "original":
-        raise InputError(f"`labels` must be one of {', '.join(LABELS)}, not {settings.labels!r}.")
     return Data(sets | _noisy(sets, settings), n_classes)
 
 
@@ -112,6 +113,18 @@ def planned_samples(settings: DataSettings) -> dict[str, int]:
         if wanted is not None:
             sizes[name] = min(sizes[name], wanted)
     return sizes | {noise_name(sigma): sizes["test"] for sigma in settings.noise}
+
+
+def planned_classes(settings: DataSettings) -> int:
+    """C, without reading published files."""
+    if "parity" in settings.labels:
+        return 2
+    return DATA_SETS[settings.name].n_classes or load_data(settings).n_classes
+
+
+def planned_shape(settings: DataSettings) -> tuple[int, ...]:
+    """Shape of one input, without reading published files."""
+    return DATA_SETS[settings.name].shape or load_data(settings).shape
 
 
 def noise_name(sigma: float) -> str:
@@ -208,11 +221,13 @@ class DataSet:
     load : settings → name of each set → inputs (N, …) float32, not standardised, and labels (N,)
     n_classes : C; None where only the labels tell
     published : numbers of training and test samples, where files hold the set
+    shape : of one input; None where only the data tell
     """
 
     load: Callable[[DataSettings], arrays.Sets]
     n_classes: int | None
     published: tuple[int, int] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 def _digits(settings: DataSettings) -> arrays.Sets:
@@ -257,15 +272,21 @@ def _files(
 
 
 _IDX = "the folder with train-images-idx3-ubyte, t10k-labels-idx1-ubyte, …, as published or gzipped"
-_MNIST = DataSet(_files(idx.read_folder, _IDX), 10, (60_000, 10_000))
+_MNIST = DataSet(_files(idx.read_folder, _IDX), 10, (60_000, 10_000), (28, 28))
 DATA_SETS = {
-    "digits": DataSet(_digits, 10),
-    "teacher": DataSet(_teacher, teacher.N_CLASSES),
+    "digits": DataSet(_digits, 10, shape=(8, 8)),
+    "teacher": DataSet(_teacher, teacher.N_CLASSES, shape=(teacher.N_INPUTS,)),
     "cifar10": DataSet(
-        _files(cifar.read_cifar10, "the unpacked folder cifar-10-batches-py"), 10, (50_000, 10_000)
+        _files(cifar.read_cifar10, "the unpacked folder cifar-10-batches-py"),
+        10,
+        (50_000, 10_000),
+        (3, 32, 32),
     ),
     "cifar100": DataSet(
-        _files(cifar.read_cifar100, "the unpacked folder cifar-100-python"), 100, (50_000, 10_000)
+        _files(cifar.read_cifar100, "the unpacked folder cifar-100-python"),
+        100,
+        (50_000, 10_000),
+        (3, 32, 32),
     ),
     "mnist": _MNIST,
     "kmnist": _MNIST,

@@ -18,7 +18,7 @@ from collectors.zoo.bars import SweepProgress, sweep_progress
 from collectors.zoo.data import DataSettings, load_data
 from collectors.zoo.states import (
     State,
-    failure,
+    failures,
     forget_failure,
     is_done,
     prepare,
@@ -26,7 +26,8 @@ from collectors.zoo.states import (
     states,
 )
 from collectors.zoo.sweep import Sweep
-from collectors.zoo.training import Training, train
+from collectors.zoo.training import Training, as_device, train
+from collectors.zoo.trial import try_sweep
 from inpca.errors import ResourceError
 from inpca.executor import n_cores
 from inpca.reporting import ProgressArgument
@@ -101,12 +102,16 @@ def run_sweep(
     Raises
     ------
     InputError
-        If the ensemble has other sample sets, or one of the runs with another configuration.
+        If the ensemble has other sample sets, or one of the runs with another configuration; if
+        an architecture, layer or augmentation does not fit the data, or the device cannot be used:
+        then nothing is made.
     ResourceError
         If a training process dies.
     """
     path = Path(ensemble)
+    as_device(device)
     data = sweep.load_data()
+    try_sweep(sweep, data)
     n_train = len(data.sets["train"].y)
     prepare(path, {name: split.y for name, split in data.sets.items()}, data.n_classes)
     found = _states(sweep, path, n_train, restart)
@@ -122,12 +127,11 @@ def run_sweep(
             outcomes.append(outcome)
             told.end(outcome.run)
             told.overall(n_before + len(outcomes), total, outcome.run)
-    reasons = {training.run: failure(training, path) for training in sweep.trainings}
     return SweepResult(
         present,
         [outcome.run for outcome in outcomes if outcome.state == "trained"],
         [outcome.run for outcome in outcomes if outcome.state == "elsewhere"],
-        {run: reason for run, reason in reasons.items() if reason is not None},
+        failures(sweep.trainings, path),
     )
 
 
@@ -161,7 +165,8 @@ def train_one(job: Job, training: Training, tell: Callable[[str, int, int], None
         try:
             train(training, data, job.ensemble, device=job.device, restart=True, report=report)
         except DivergedError as error:
-            record_failure(training, job.ensemble, str(error))
+            cure = f"Lower its learning rate ({training.lr:g}); nothing that it recorded is kept."
+            record_failure(training, job.ensemble, f"{error.what} {cure}")
             return Outcome(training.run, "failed")
         return Outcome(training.run, "trained")
     finally:

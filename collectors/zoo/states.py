@@ -95,6 +95,12 @@ def failure(training: Training, ensemble: Path) -> str | None:
         ) from error
 
 
+def failures(trainings: Iterable[Training], ensemble: Path) -> dict[str, str]:
+    """Run → why it failed, of those trainings that did."""
+    reasons = {training.run: failure(training, ensemble) for training in trainings}
+    return {run: reason for run, reason in reasons.items() if reason is not None}
+
+
 def record_failure(training: Training, ensemble: Path, reason: str) -> None:
     """Remove what the training recorded until it failed, then write down why it did."""
     delete_run(ensemble / "runs" / f"{training.run}.zarr")

@@ -13,7 +13,7 @@ Keys of ``data`` are those of `DataSettings`, those of ``common`` and ``grid`` t
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,7 @@ from collectors.zoo.data import (
     Data,
     DataSettings,
     load_data,
+    planned_classes,
     planned_samples,
 )
 from collectors.zoo.keep import ALL, read_keep
@@ -48,11 +49,13 @@ class Sweep:
     name : of the file
     data : what is trained on and recorded
     trainings : the runs, in the order of the file
+    lines : run → column → where the file says it, for messages; empty without a file
     """
 
     name: str
     data: DataSettings
     trainings: tuple[Training, ...]
+    lines: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict, compare=False)
 
     def load_data(self) -> Data:
         """The data, once for each process."""
@@ -78,9 +81,7 @@ class SweepPlan:
 def plan(sweep: Sweep) -> SweepPlan:
     """Runs, models and disk of `sweep`; files of data are not read where their size is known."""
     samples = planned_samples(sweep.data)
-    n_classes = 2 if sweep.data.labels == "parity" else DATA_SETS[sweep.data.name].n_classes
-    if n_classes is None:
-        n_classes = sweep.load_data().n_classes
+    n_classes = planned_classes(sweep.data)
     n_models = sum(len(training.steps(samples["train"])) for training in sweep.trainings)
     n_bytes = n_models * sum(samples.values()) * n_classes * 4
     return SweepPlan(len(sweep.trainings), n_models, n_bytes, samples)
@@ -134,15 +135,17 @@ def load_sweep(path: Path, *, data_path: Path | None = None) -> Sweep:
     named = _naming_columns(common, grids)
     keeps = _Keeps(path.parent, data)
     trainings: dict[str, Training] = {}
+    lines: dict[str, dict[str, Entry]] = {}
     for grid in grids:
-        for training in _trainings(common | grid, seeds, named, keeps, keys["grid"]):
+        for training, said in _trainings(common | grid, seeds, named, keeps, keys["grid"]):
+            lines.setdefault(training.run, said)
             known = trainings.setdefault(training.run, training)
             if known != training:
                 keys["grid"].fail(
                     f"two trainings would have the id {training.run!r}; put what tells them "
                     "apart into the grid."
                 )
-    return Sweep(path.stem, data, tuple(trainings.values()))
+    return Sweep(path.stem, data, tuple(trainings.values()), lines)
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -261,22 +264,23 @@ class _Keeps:
 
 def _trainings(
     grid: dict[str, Entry], seeds: list[int], named: list[str], keeps: _Keeps, where: Entry
-) -> Iterator[Training]:
-    """The product of the lists of one grid, the first column changing slowest."""
+) -> Iterator[tuple[Training, dict[str, Entry]]]:
+    """The product of the lists of one grid, the first column changing slowest, and its lines."""
     missing = [key for key in _NEEDED if key not in grid]
     if missing:
         where.fail(f"the grid has no {missing[0]!r}, which every training needs.")
-    axes = {
-        key: [COLUMNS[key].read(item) for item in grid[key].items()]
+    axes: dict[str, list[tuple[Any, Entry]]] = {
+        key: [(COLUMNS[key].read(item), item) for item in grid[key].items()]
         for key in COLUMNS
         if key in grid
     }
-    axes.setdefault("seed", seeds)
-    for values in product(*axes.values()):
-        settings = dict(zip(axes, values))
+    axes.setdefault("seed", [(seed, where) for seed in seeds])
+    for picked in product(*axes.values()):
+        settings = {key: value for key, (value, _) in zip(axes, picked)}
         settings |= keeps.settings(settings.pop("keep", ALL))
         training = Training(run="", **settings)
-        yield training.renamed(_run_id(training, named))
+        lines = {key: item for key, (_, item) in zip(axes, picked)}
+        yield training.renamed(_run_id(training, named)), lines
 
 
 def _run_id(training: Training, named: list[str]) -> str:

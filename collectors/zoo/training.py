@@ -176,7 +176,7 @@ def train(
     InputError
         If the architecture cannot take the data, or a name in `training` is unknown.
     """
-    place = _device(device)
+    place = as_device(device)
     with _reproducible():
         torch.manual_seed(training.seed)
         model = build(training.architecture, data.shape, data.n_classes)
@@ -236,7 +236,8 @@ def _fit(
             if not math.isfinite(loss.item()):
                 raise DivergedError(
                     f"Run {training.run!r} diverged: its loss was {loss.item()} at step {step} of "
-                    f"{last}; lower its learning rate ({training.lr:g})."
+                    f"{last}.",
+                    f"Lower its learning rate ({training.lr:g}).",
                 )
             recorder.step(model, step=step, epoch=step / batches.per_epoch)
             if report is not None:
@@ -255,7 +256,7 @@ def _batched(split: Split) -> list[tuple[Tensor, Tensor]]:
     return list(zip(x.split(_RECORD_BATCH), y.split(_RECORD_BATCH)))
 
 
-def _device(name: str) -> torch.device:
+def as_device(name: str) -> torch.device:
     """The device `name`, if this machine has it."""
     try:
         device = torch.device(name)

@@ -84,6 +84,15 @@ def test_replay__goes_on_after_a_kill_and_reads_nothing_twice(folder, sets):
         replay(folder / "w/*.pt", folder / "e", "a", network, sets, restart=True)
 
 
+def test_replay__names_the_file_whose_weights_are_nan_and_keeps_what_was_before(folder, sets):
+    file = folder / "w" / "epoch=3-step=40.pt"
+    torch.save({key: value * np.nan for key, value in network().state_dict().items()}, file)
+    with pytest.raises(InputError, match="step=40.pt cannot be recorded.*leave this file") as error:
+        replay(folder / "w/*.pt", folder / "e", "a", network, sets)
+    assert "learning rate" not in str(error.value)
+    assert inpca.open_ensemble(folder / "e").models["step"].tolist() == [0, 5]
+
+
 def test_replay__refuses_a_file_between_those_that_are_recorded(folder, sets):
     replay(folder / "w/*.pt", folder / "e", "a", network, sets)
     torch.save(network().state_dict(), folder / "w" / "step=7.pt")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 import yaml
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from collectors.zoo.pool import run_sweep
 from collectors.zoo.states import states
 from collectors.zoo.sweep import COLUMNS, SHIPPED, find_sweep, load_sweep, plan
 from collectors.zoo.training import Training
+from collectors.zoo.trial import try_sweep
 from inpca import InputError
 
 N_TRAIN = 60
@@ -305,6 +307,50 @@ def test_run_sweep__tries_a_failed_run_again_only_when_told_or_changed(folder):
     assert not (folder / "e" / "failed" / f"{FAILED}.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("linear, mlp", "linear, cnn", 6, r"'cnn' takes images.*\(6,\)"),
+        ("epochs: 2,", "epochs: 2, layer: hidden,", 4, r"no 'hidden'; its modules are 0 "),
+        ("epochs: 2,", "epochs: 2, augmentation: flips-crops,", 4, "is for images"),
+        ("epochs: 2,", "epochs: 2, layer: '0', keep: one.json,", 4, "samples kept are all of cl"),
+    ],
+    ids=["architecture", "layer", "augmentation", "keep"],
+)
+def test_run_sweep__what_does_not_fit_is_refused_with_its_line_before_all(
+    folder, old, new, line, words
+):
+    (folder / "one.json").write_text("[0, 3]")
+    assert old in TINY
+    sweep = sweep_of(folder, TINY.replace(old, new))
+    with pytest.raises(InputError, match=rf"(?s)tiny.yaml, line {line}: .*{words}"):
+        run_sweep(sweep, folder / "e", workers=1)
+    assert not (folder / "e").exists()
+    if "keep" not in new:
+        error = invoke(folder / "tiny.yaml", "--dry-run").exception
+        assert f"tiny.yaml, line {line}: " in str(error)
+
+
+def test_run_sweep__image_too_small_for_a_network_is_refused_with_its_line(folder):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(20, 2, 2))
+    np.savez(folder / "blobs.npz", x_train=x, y_train=np.arange(20) % 2)
+    with pytest.raises(InputError, match=r"(?s)line 6: .*'cnn' cannot take inputs of .*\(2, 2\)"):
+        run_sweep(sweep_of(folder, TINY.replace("mlp", "cnn")), folder / "e")
+
+
+def test_run_sweep__device_that_is_not_there_leaves_no_ensemble(folder):
+    with pytest.raises(InputError, match="`device` 'abacus' cannot be used"):
+        run_sweep(sweep_of(folder, TINY), folder / "e", device="abacus")
+    assert not (folder / "e").exists()
+
+
+def test_try_sweep__leaves_torchs_generator_alone(folder):
+    state = torch.get_rng_state()
+    try_sweep(sweep_of(folder, TINY))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_run_sweep__leaves_runs_of_another_process_to_it(folder):
     from inpca.store.files import file_lock
 
@@ -399,13 +445,26 @@ def invoke(*words):
 def test_verb__trains_shows_bars_on_stderr_and_a_summary_on_stdout(folder):
     sweep_of(folder, DIVERGING)
     result = invoke(folder / "tiny.yaml", folder / "e", "--workers", "1")
-    assert result.exit_code == 0, result.output
+    assert isinstance(result.exception, InputError)  # exit code 3: a run has failed
+    assert "1 run of 4 failed" in str(result.exception)
     assert result.stdout.splitlines()[0] == "trained now          3"
     assert f"{FAILED}: Run" in result.stdout
     assert "sweep" in result.stderr
     again = invoke(folder / "tiny.yaml", folder / "e", "--json", "--quiet")
     assert list(json.loads(again.stdout)["failed"]) == [FAILED]
     assert again.stderr == ""
+
+
+def test_verb__lists_failed_runs_with_their_reason(folder):
+    reason = run_sweep(sweep_of(folder, DIVERGING), folder / "e", workers=1).failed[FAILED]
+    assert reason.endswith("Lower its learning rate (1e+30); nothing that it recorded is kept.")
+    assert "stays" not in reason
+    listed = invoke(folder / "tiny.yaml", folder / "e", "--list").stdout.splitlines()
+    assert [line.split("\t")[2:] for line in listed] == [
+        ["done"], ["failed", reason], ["done"], ["done"],
+    ]  # fmt: skip
+    record = json.loads(invoke(folder / "tiny.yaml", folder / "e", "--list", "--json").stdout)
+    assert record["failed"] == {FAILED: reason}
 
 
 def test_verb__dry_run_and_list_show_the_plan_and_train_nothing(folder):

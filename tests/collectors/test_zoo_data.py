@@ -11,7 +11,13 @@ import pytest
 
 from collectors.zoo.arrays import read_npz
 from collectors.zoo.cifar import read_cifar10, read_cifar100
-from collectors.zoo.data import DataSettings, digits, load_data, planned_samples
+from collectors.zoo.data import (
+    DataSettings,
+    digits,
+    load_data,
+    planned_classes,
+    planned_samples,
+)
 from collectors.zoo.idx import read_folder, read_idx
 from collectors.zoo.teacher import eigenvalues, teacher_data
 from inpca import InputError
@@ -65,6 +71,15 @@ def test_labels__at_random_keep_their_numbers_and_depend_on_the_seed():
     np.testing.assert_array_equal(np.bincount(first), np.bincount(plain))
     assert (first == plain).mean() < 0.15
     assert (first != second).mean() > 0.8
+
+
+def test_labels__of_parity_at_random_are_the_random_ones_modulo_two():
+    random, both = (
+        load_data(DataSettings("digits", labels=how)) for how in ("random", "parity-random")
+    )
+    assert both.n_classes == planned_classes(DataSettings("digits", labels="parity-random")) == 2
+    for name in random.sets:
+        np.testing.assert_array_equal(both.sets[name].y, random.sets[name].y % 2)
 
 
 def test_noise__is_added_to_the_test_set_under_its_own_name():
