@@ -16,10 +16,19 @@ def attribution(
     name: Annotated[str, typer.Option("--name", "-n", help="the embedding")] = "train",
     samples: Annotated[
         Path | None,
-        typer.Option("--samples", help="file with the chosen samples' numbers, one a line, from 0"),
+        typer.Option(
+            "--samples",
+            help="file with the chosen samples' numbers, one a line, from 0, such as `inpca "
+            "inversion --stragglers` writes",
+        ),
     ] = None,
     late: Annotated[
-        float, typer.Option("--late", help="without --samples: the share that is learnt last")
+        float,
+        typer.Option(
+            "--late",
+            help="without --samples: this share of the samples, those learnt last on average over "
+            "all runs; not the stragglers, which --samples takes",
+        ),
     ] = 0.1,
     components: Annotated[
         int, typer.Option("--components", "-k", help="coordinates; 0: all of the embedding")
@@ -37,7 +46,7 @@ def attribution(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Share of some samples (stragglers) in each coordinate, beside that of average ones."""
+    """Share of chosen samples in each coordinate, beside that of as many average ones."""
     from inpca.geometry.attribution import attribution as attribute
     from inpca.geometry.attribution import sample_mask
     from inpca.geometry.learning import learning_table
@@ -50,6 +59,9 @@ def attribution(
     ensemble = inpca.open_ensemble(path)
     embedding = inpca.load_embedding(ensemble.embeddings_path(name))
     sample_set = embedding.sample_set_ or embedding.sample_set
+    given = None
+    if samples is not None:
+        given = _read_samples(samples, len(ensemble.sample_sets[sample_set].labels))
     options: dict[str, Any] = {"memory": memory or None, "progress": not quiet}
     learnt = None
     if samples is None or output is not None:
@@ -57,7 +69,7 @@ def attribution(
         learnt = table.fillna(1.0).mean(axis=1)
     options["executor"] = workers or None
     found = attribute(ensemble, embedding, n_components=components or None, **options)
-    chosen = sample_mask(_chosen(samples, late, learnt), len(found.parts))
+    chosen = sample_mask(_latest(learnt, late) if given is None else given, len(found.parts))
     if output is not None:
         assert learnt is not None
         _write(output, learnt, found.shares, chosen)
@@ -70,10 +82,8 @@ def attribution(
     _show(compared, parts, as_json)
 
 
-def _chosen(samples: Path | None, late: float, learnt: Any) -> Any:
-    """The samples of the file, or those that are learnt last."""
-    if samples is not None:
-        return _read_samples(samples)
+def _latest(learnt: Any, late: float) -> Any:
+    """The samples that are learnt last, a mask."""
     return (learnt.rank(method="first") > (1 - late) * len(learnt)).to_numpy()
 
 
@@ -95,16 +105,23 @@ def _show(compared: Any, parts: Any, as_json: bool) -> None:
         print_table(parts, as_json=False)
 
 
-def _read_samples(path: Path) -> Any:
-    """Numbers of samples from a file, one a line."""
+def _read_samples(path: Path, n_samples: int) -> Any:
+    """Numbers of samples from a file, one a line; refuses none and what is outside."""
     import numpy as np
 
     try:
-        return np.atleast_1d(np.loadtxt(path, dtype=np.int64))
+        numbers = [int(line) for line in path.read_text(encoding="utf-8").split()]
     except (OSError, ValueError) as error:
         raise InputError(
             f"`--samples` {path} must hold whole numbers, one a line ({error})."
         ) from error
+    outside = [number for number in numbers if not 0 <= number < n_samples]
+    if outside or not numbers:
+        raise InputError(
+            f"`--samples` {path} must hold samples' numbers in 0 … {n_samples - 1}, not "
+            f"{outside[0] if outside else 'nothing'}."
+        )
+    return np.array(numbers)
 
 
 def register(app: typer.Typer) -> None:

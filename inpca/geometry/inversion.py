@@ -6,7 +6,7 @@ extremum is the inversion epoch t* (Eq. 11 of Ciceri et al. 2024) and the traini
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Literal, get_args
 
@@ -74,7 +74,10 @@ class Inversion:
 
     Attributes
     ----------
-    points : the inversion point of each observable, by its name
+    points : the inversion point of each observable, by its name; of more than two classes those of
+        the median radius, ``"radius"``, and of the median distance, ``"centre_distances"``
+    details : of more than two classes the point of each class and of each pair, ``"radius[3]"``,
+        ``"centre_distances[0, 3]"``; empty for two. They do not enter what follows
     phi : φ = ε_tr(t*), the mean of the training errors at the observables' own inversion epochs;
         NaN unless every observable has one
     index : checkpoint at the median of the inversion epochs, where stragglers are read off; None
@@ -86,6 +89,7 @@ class Inversion:
     phi: float
     index: int | None
     epoch: float
+    details: Mapping[str, InversionPoint] = field(default_factory=dict)
 
     @property
     def found(self) -> bool:
@@ -185,9 +189,10 @@ def inversion(
     Parameters
     ----------
     observables : name → (n_checkpoints,); for more than two classes ``"radius"`` has shape
-        (n_checkpoints, n_classes) and ``"centre_distances"`` one more axis, and every class and
-        pair has its own point, ``"radius[3]"``, ``"centre_distances[0, 3]"``. A name that begins
-        with ``"centre_distance"`` has a maximum, any other a minimum
+        (n_checkpoints, n_classes) and ``"centre_distances"`` one more axis: the run is judged by
+        their medians over classes and over pairs, and each class and pair has a point of its own in
+        `Inversion.details`. A name that begins with ``"centre_distance"`` has a maximum, any other
+        a minimum
     train_error : fraction of the training samples misclassified, (n_checkpoints,)
     epochs, method, tolerance : see `inversion_point`
 
@@ -197,23 +202,41 @@ def inversion(
         As `inversion_point`; for a training error outside [0, 1] or of another length.
     """
     error = _check_error(train_error)
-    points = {}
-    for name, series in _each_series(observables):
+    if not isinstance(observables, Mapping) or not observables:
+        raise InputError(
+            "`observables` must map names to values, such as {'radius_plus': …, 'radius_minus': "
+            "…, 'centre_distance': …}, and have at least one."
+        )
+
+    def point(name: str, series: Floats) -> InversionPoint:
         if len(series) != len(error):
             raise InputError(
                 f"`observables[{name!r}]` must have one value per checkpoint of `train_error` "
                 f"({len(error)}), not {len(series)}."
             )
         kind: Extremum = "maximum" if name.startswith("centre_distance") else "minimum"
-        points[name] = inversion_point(
-            series, epochs, extremum=kind, method=method, tolerance=tolerance
-        )
-    indices = [point.index for point in points.values() if point.index is not None]
+        return inversion_point(series, epochs, extremum=kind, method=method, tolerance=tolerance)
+
+    points = {name: point(name, over_classes(one)) for name, one in observables.items()}
+    details = {name: point(name, series) for name, series in _each_class(observables)}
+    indices = [one.index for one in points.values() if one.index is not None]
     if len(indices) < len(points):
-        return Inversion(points, float("nan"), None, float("nan"))
+        return Inversion(points, float("nan"), None, float("nan"), details)
     middle = sorted(indices)[len(indices) // 2]
     times = _check_epochs(epochs, len(error))
-    return Inversion(points, float(error[indices].mean()), middle, float(times[middle]))
+    phi = float(error[indices].mean())
+    return Inversion(points, phi, middle, float(times[middle]), details)
+
+
+def over_classes(values: ArrayLike) -> Floats:
+    """Median over classes (n_checkpoints, n_classes), or over pairs of them (…, n_classes too).
+
+    Values of shape (n_checkpoints,), of two classes, are returned as they are.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 3:
+        array = array[(slice(None), *np.triu_indices(array.shape[1], 1))]
+    return np.asarray(np.median(array, axis=1)) if array.ndim == 2 else array
 
 
 def unimodal_fit(values: ArrayLike) -> Floats:
@@ -315,12 +338,8 @@ def _noise(residuals: Floats) -> float:
     return float(1.4826 * np.median(np.abs(residuals)))
 
 
-def _each_series(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Floats]]:
-    if not isinstance(observables, Mapping) or not observables:
-        raise InputError(
-            "`observables` must map names to values, such as {'radius_plus': …, 'radius_minus': "
-            "…, 'centre_distance': …}, and have at least one."
-        )
+def _each_class(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Floats]]:
+    """Each class and each pair of observables that have more than two classes."""
     for name, values in observables.items():
         array = np.asarray(values, dtype=np.float64)
         if array.ndim == 2:
@@ -329,8 +348,6 @@ def _each_series(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Fl
         elif array.ndim == 3:
             for row, column in combinations(range(array.shape[1]), 2):
                 yield f"{name}[{row}, {column}]", array[:, row, column]
-        else:
-            yield name, array
 
 
 def _check_series(values: ArrayLike, name: str, at_least: int = 3) -> Floats:

@@ -3,8 +3,10 @@
 Memory: the predictions of one checkpoint and one mask per run.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,15 @@ from numpy.typing import NDArray
 
 from inpca.errors import InputError
 from inpca.geometry.conservation import Conservation, conservation
-from inpca.geometry.inversion import Inversion, Method, inversion
+from inpca.geometry.inversion import Inversion, Method, check_choice, inversion
 from inpca.geometry.stragglers import stragglers
 from inpca.store.ensemble import Ensemble
 from inpca.store.run import Run
+from inpca.units import count
 
 NOT_RECORDED = "not recorded"
+# Pairs of five runs.
+_FEW_PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class RunInversion:
 
     @property
     def verdict(self) -> str:
-        """ "inversion" if every observable has one, else what the first without it does."""
+        """ "inversion" if every observable has one, else what the first without it does.
+
+        Of more than two classes the observables are the median radius and the median distance.
+        """
         if self.inversion is None:
             return NOT_RECORDED
         verdicts = [point.verdict for point in self.inversion.points.values()]
@@ -60,7 +68,7 @@ def invert_runs(
     method: Method = "argmin",
     tolerance: float = 0.05,
 ) -> list[RunInversion]:
-    """The inversion and the stragglers of every run of `ensemble`.
+    """The inversion and the stragglers of every run of `ensemble`, run 2 before run 10.
 
     The predictions of one checkpoint of a run are read, that of its t*.
 
@@ -81,7 +89,8 @@ def invert_runs(
         raise InputError(
             f"`sample_set` must be one of {', '.join(ensemble.sample_sets)}, not {sample_set!r}."
         )
-    runs = [ensemble.run(run_id) for run_id in ensemble.runs]
+    check_choice(method, Method, "method")
+    runs = [ensemble.run(run_id) for run_id in sorted(ensemble.runs, key=_natural)]
     if not any(run.has_observables(sample_set) for run in runs):
         raise InputError(
             f"`ensemble` must have runs with observables of a hidden layer on {sample_set!r}, and "
@@ -116,11 +125,59 @@ def _invert(
     return RunInversion(run.id, run.config, epochs, observables, error, found, mask)
 
 
-def inversion_table(runs: Sequence[RunInversion]) -> pd.DataFrame:
+def _natural(name: str) -> list[str | int]:
+    """Numbers within a name count as numbers; text and numbers take turns, so they compare."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def common_stragglers(runs: Sequence[RunInversion], run: str | None = None) -> NDArray[np.bool_]:
+    """The stragglers of more than half of the runs that invert, or those of one run.
+
+    Parameters
+    ----------
+    run : id of the run
+
+    Returns
+    -------
+    mask, (n_samples,)
+
+    Raises
+    ------
+    InputError
+        If no run inverts, or `run` is unknown or does not; if no sample is a straggler of more
+        than half of them.
+    """
+    known = {one.run: one for one in runs}
+    if run is not None:
+        if run not in known:
+            near = sorted(known, key=lambda name: _likeness(run, name), reverse=True)[:5]
+            raise InputError(
+                f"`run` must be one of the runs, such as {', '.join(near)}, not {run}."
+            )
+        mask = known[run].stragglers
+        if mask is None:
+            raise InputError(
+                f"`run` must be one that inverts; {run} has the verdict {known[run].verdict!r}."
+            )
+        return mask
+    masks = [one.stragglers for one in runs if one.stragglers is not None]
+    if not masks:
+        raise InputError(f"`runs` have no stragglers: none of the {len(runs)} has an inversion.")
+    mask = np.asarray(np.mean(masks, axis=0) > 0.5)
+    if not mask.any():
+        raise InputError(
+            f"`runs` have no common stragglers: no sample is one in more than half of the "
+            f"{len(masks)} runs that invert; take those of one run."
+        )
+    return mask
+
+
+def inversion_table(runs: Sequence[RunInversion], *, details: bool = False) -> pd.DataFrame:
     """One row per run: verdict, t*, φ, number of stragglers, t* of each observable.
 
     Columns: run, verdict, epoch (t*, median of the observables), checkpoint, phi, n_stragglers,
-    then ``t_<observable>`` and ``rise_<observable>`` (way back over way there) of each.
+    then ``t_<observable>`` and ``rise_<observable>`` (way back over way there) of each; with
+    `details`, of more than two classes, also of every class and pair.
     """
     rows = []
     for one in runs:
@@ -128,7 +185,8 @@ def inversion_table(runs: Sequence[RunInversion]) -> pd.DataFrame:
         if one.inversion is not None:
             row |= {"epoch": one.inversion.epoch, "phi": one.inversion.phi}
             row["checkpoint"] = one.inversion.index
-            for name, point in one.inversion.points.items():
+            more = one.inversion.details if details else {}
+            for name, point in {**one.inversion.points, **more}.items():
                 row |= {f"t_{name}": point.epoch, f"rise_{name}": point.rise_share}
         row["n_stragglers"] = None if one.stragglers is None else int(one.stragglers.sum())
         rows.append(row)
@@ -138,7 +196,7 @@ def inversion_table(runs: Sequence[RunInversion]) -> pd.DataFrame:
     return table.astype({"checkpoint": "Int64", "n_stragglers": "Int64"})
 
 
-def conservation_table(runs: Sequence[RunInversion], by: str = "architecture") -> pd.DataFrame:
+def conservation_table(runs: Sequence[RunInversion], by: str | None = None) -> pd.DataFrame:
     """Conservation of stragglers within each group of runs, and between each two groups.
 
     Columns: group, other, n_pairs, overlap, share, null_share, z (Eq. 12), z_null. Groups with a
@@ -146,12 +204,26 @@ def conservation_table(runs: Sequence[RunInversion], by: str = "architecture") -
 
     Parameters
     ----------
-    by : key of the configuration that groups the runs; runs without it are a group "–"
+    by : key of the configuration that groups the runs; runs without it are a group "–". By default
+        ``"architecture"``, and one group if no run has it
+
+    Raises
+    ------
+    InputError
+        If no run has `by`.
     """
+    key = "architecture" if by is None else by
+    known = {name for one in runs for name in one.config}
+    if by is not None and by not in known:
+        near = sorted(sorted(known), key=lambda name: _likeness(by, name), reverse=True)
+        raise InputError(
+            f"`by` must be a setting of the runs, not {by!r}; the nearest first: "
+            f"{', '.join(near) or 'they have none'}."
+        )
     groups: dict[str, list[NDArray[np.bool_]]] = {}
     for one in runs:
         if one.stragglers is not None:
-            groups.setdefault(str(one.config.get(by, "–")), []).append(one.stragglers)
+            groups.setdefault(str(one.config.get(key, "–")), []).append(one.stragglers)
     masks = {name: np.stack(group) for name, group in groups.items()}
     names, rows = list(masks), []
     for position, name in enumerate(names):
@@ -161,6 +233,30 @@ def conservation_table(runs: Sequence[RunInversion], by: str = "architecture") -
             rows.append(_row(name, other, conservation(masks[name], masks[other])))
     columns = ["group", "other", "n_pairs", "overlap", "share", "null_share", "z", "z_null"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def conservation_note(runs: Sequence[RunInversion], pairs: pd.DataFrame) -> str:
+    """What to know of `pairs`, a conservation table: why it is empty, or that it is of few pairs.
+
+    Empty text where there is nothing to say.
+    """
+    n_found = sum(one.stragglers is not None for one in runs)
+    if pairs.empty:
+        return (
+            f"No conservation of stragglers: it compares pairs of runs that invert, and {n_found} "
+            f"of {count(len(runs), 'run')} {'does' if n_found == 1 else 'do'}."
+        )
+    few = int(pairs["n_pairs"].min())
+    if few < _FEW_PAIRS:
+        return (
+            f"z divides by the spread over pairs of runs, here of only {count(few, 'pair')}: "
+            "rather take z_null, or at least 5 runs."
+        )
+    return ""
+
+
+def _likeness(wanted: str, name: str) -> float:
+    return SequenceMatcher(None, wanted.lower(), name.lower()).ratio()
 
 
 def _row(name: str, other: str, found: Conservation) -> list[Any]:

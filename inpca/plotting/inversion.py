@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.geometry.finite_size import FractionLimit
+from inpca.geometry.inversion import over_classes
 from inpca.geometry.inversion_runs import RunInversion
 from inpca.plotting.style import COLORS, LINE_STYLES, require
 
@@ -26,6 +27,8 @@ NAMES = {
     "radius_plus": "$R_+$",
     "radius_minus": "$R_-$",
     "centre_distance": "$D$",
+    "radius": "median radius",
+    "centre_distances": "median centre distance",
     "train_error": "training error",
     "test_error": "test error",
 }
@@ -296,17 +299,8 @@ def save_dynamics(
 
 
 def _scalars(one: RunInversion) -> dict[str, Floats]:
-    """Curves of a run; of more than two classes the means over classes and pairs."""
-    curves = {}
-    for name, values in one.observables.items():
-        if values.ndim == 2:
-            curves["mean radius"] = values.mean(axis=1)
-        elif values.ndim == 3:
-            upper = np.triu_indices(values.shape[1], 1)
-            curves["mean centre distance"] = values[:, upper[0], upper[1]].mean(axis=1)
-        else:
-            curves[name] = values
-    return curves
+    """Curves of a run; of more than two classes the medians over classes and pairs."""
+    return {name: over_classes(values) for name, values in one.observables.items()}
 
 
 def _axes(ax: "Axes | None") -> Any:

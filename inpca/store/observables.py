@@ -126,6 +126,11 @@ def of_layer(names: Iterable[str], sample_set: str, layer: str | None) -> dict[s
         )
     if layer is None and len(by_layer) == 1:
         return next(iter(by_layer.values()))
+    if layer is not None and set(by_layer) == {""}:
+        raise InputError(
+            f"One layer was recorded on {sample_set!r}, without a name of its own, and `layer` is "
+            f"{layer!r}; leave `layer` out."
+        )
     if layer not in by_layer:
         wanted = "`layer` must be given" if layer is None else "`layer` must be a recorded one"
         raise InputError(

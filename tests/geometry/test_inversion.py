@@ -256,17 +256,21 @@ def test_inversion__phi_is_the_mean_error_at_the_observables_own_epochs():
     assert found.spread == 4
 
 
-def test_inversion__of_many_classes_has_a_point_for_each_and_each_pair():
-    radius = np.stack([dip()] * 3, axis=1)
+def test_inversion__of_many_classes_is_judged_by_medians_and_keeps_each_class_and_pair():
+    radius = np.stack([dip(), dip(), np.linspace(1, 0, 300)], axis=1)  # one class never turns
     distances = -np.broadcast_to(dip()[:, None, None], (300, 3, 3))
     found = inv.inversion(
         {"radius": radius, "centre_distances": distances}, np.linspace(0.5, 0, 300)
     )
-    assert list(found.points) == [
+    assert list(found.points) == ["radius", "centre_distances"]
+    assert found.found
+    assert found.points["centre_distances"].index == dip().argmin()
+    np.testing.assert_array_equal(found.points["radius"].curve, np.median(radius, axis=1))
+    assert list(found.details) == [
         *(f"radius[{k}]" for k in range(3)),
         *(f"centre_distances[{pair}]" for pair in ("0, 1", "0, 2", "1, 2")),
     ]
-    assert found.found
+    assert [found.details[f"radius[{k}]"].found for k in range(3)] == [True, True, False]
 
 
 def test_inversion__has_no_phi_unless_all_observables_turn():

@@ -16,7 +16,13 @@ from collectors.zoo.full_batch import Stack, standardised
 from collectors.zoo.inversion_dynamics import at_inversion, follow, recorded_epochs
 from inpca import InputError
 from inpca import inversion as inv
-from inpca.geometry.inversion_runs import conservation_table, inversion_table, invert_runs
+from inpca.geometry.inversion_runs import (
+    common_stragglers,
+    conservation_note,
+    conservation_table,
+    inversion_table,
+    invert_runs,
+)
 
 N_SEEDS, EPOCHS = 3, 300
 EXAMPLE = Path(__file__).parents[2] / "examples" / "inversion_digits.py"
@@ -159,12 +165,50 @@ def test_conservation_table__pairs_groups_within_and_across(ensemble):
     assert pairs[["group", "other"]].to_numpy().tolist() == [["0", "1"], ["0", "2"], ["1", "2"]]
 
 
+def test_conservation_table__refuses_an_unknown_setting_and_names_the_nearest(ensemble):
+    with pytest.raises(InputError, match="not 'sead'; the nearest first: seed"):
+        conservation_table(invert_runs(ensemble), by="sead")
+
+
+def test_conservation_note__says_why_there_is_nothing_or_little(ensemble):
+    runs = invert_runs(ensemble)
+    assert "of only 3 pairs" in conservation_note(runs, conservation_table(runs))
+    few = [one for one in runs if one.run in ("mlp-0", "plain")]
+    assert "1 of 2 runs does" in conservation_note(few, conservation_table(few))
+    many = conservation_table(runs).assign(n_pairs=10)
+    assert conservation_note(runs, many) == ""
+
+
+def test_common_stragglers__are_those_of_most_runs_or_of_one(ensemble, stragglers):
+    runs = invert_runs(ensemble)
+    np.testing.assert_array_equal(common_stragglers(runs), stragglers.sum(axis=0) >= 2)
+    np.testing.assert_array_equal(common_stragglers(runs, "mlp-1"), stragglers[1])
+    with pytest.raises(InputError, match="the verdict 'not recorded'"):
+        common_stragglers(runs, "plain")
+    with pytest.raises(InputError, match=r"such as mlp-\d.* not 'mlp-9'"):
+        common_stragglers(runs, "mlp-9")
+    with pytest.raises(InputError, match="none of the 1 has an inversion"):
+        common_stragglers([one for one in runs if one.run == "plain"])
+
+
+def test_invert_runs__are_in_natural_order(tmp_path):
+    curve = np.abs(np.arange(12) - 5.0)
+    observables = {f"train/{name}": curve for name in ("radius_plus", "radius_minus")}
+    ensemble = inpca.create_ensemble(tmp_path / "e", sample_sets={"train": [0, 1]}, n_classes=2)
+    for number in (10, 2, 1):
+        predictions = {"train": np.full((12, 2, 2), 0.5)}
+        ensemble.add_run(f"a-{number}", predictions, observables=observables)
+    runs = invert_runs(inpca.open_ensemble(tmp_path / "e"))
+    assert [one.run for one in runs] == ["a-1", "a-2", "a-10"]
+    assert conservation_table(runs)["group"].tolist() == ["–"]
+
+
 def test_invert_runs__without_observables_say_how_to_record_them(ensemble):
     with pytest.raises(InputError, match=r"record them with collectors\.hidden"):
         invert_runs(ensemble.select("run == 'plain'"))
     with pytest.raises(InputError, match="`sample_set` must be one of train, not 'test'"):
         invert_runs(ensemble, "test")
-    with pytest.raises(InputError, match="`method` must be one of argmin, unimodal, not 'mean'"):
+    with pytest.raises(InputError, match=r"^`method` must be one of argmin, unimodal, not 'mean'"):
         invert_runs(ensemble, method="mean")
 
 
@@ -187,8 +231,38 @@ def test_command__prints_tables_and_draws(ensemble, tmp_path):
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_command__names_what_is_wrong(ensemble):
-    assert "`layer` must be a recorded one" in command(ensemble.path, "-l", "3", code=3).stderr
+def test_command__names_what_is_wrong(ensemble, tmp_path):
+    path = ensemble.path
+    assert "One layer was recorded" in command(path, "-l", "3", code=3).stderr
+    assert "the nearest first: seed" in command(path, "--by", "sed", code=3).stderr
+    assert "give --stragglers" in command(path, "--run", "mlp-0", code=3).stderr
+    target = tmp_path / "none" / "s.txt"
+    assert "does not exist" in command(path, "--stragglers", target, code=3).stderr
+    assert "must be a file" in command(path, "--stragglers", tmp_path, code=3).stderr
+
+
+def test_command__writes_stragglers_and_what_a_sweep_keeps(ensemble, stragglers, tmp_path):
+    from collectors.zoo.keep import read_keep
+
+    target, folder = tmp_path / "s.txt", tmp_path / "plans"
+    command(ensemble.path, "--stragglers", target, "--plan", folder)
+    common = stragglers.sum(axis=0) >= 2
+    numbers = [int(line) for line in target.read_text().splitlines()]
+    assert numbers == np.flatnonzero(common).tolist()
+    kept = read_keep(folder / "without-stragglers.json", len(common))
+    np.testing.assert_array_equal(kept, np.flatnonzero(~common))
+    chance = read_keep(folder / "without-stragglers-random-0.json", len(common))
+    assert len(chance) == len(kept)
+    assert set(chance) != set(kept)
+    command(ensemble.path, "--stragglers", target, "--run", "mlp-2")
+    numbers = [int(line) for line in target.read_text().splitlines()]
+    assert numbers == np.flatnonzero(stragglers[2]).tolist()
+
+
+def test_command__says_why_nothing_is_compared(ensemble):
+    done = command(ensemble.path, "--select", "run in ['mlp-0', 'plain']")
+    assert "1 of 2 runs does" in done.stderr
+    assert "Empty DataFrame" not in done.stdout
 
 
 def test_example__runs_and_its_claims_hold(tmp_path, monkeypatch, capsys):

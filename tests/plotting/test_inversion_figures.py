@@ -90,13 +90,13 @@ def test_dynamics__of_an_ensemble_has_two_panels():
     assert legend(left)[-1] == "inversion"
 
 
-def test_dynamics__of_many_classes_draw_means():
+def test_dynamics__of_many_classes_draw_medians():
     many = {
         "radius": np.stack([DIP] * 3, axis=1),
         "centre_distances": np.ones((len(DIP), 3, 3)),
     }
     figure = plots.plot_dynamics([run(0, many)], figure=Figure())
-    assert legend(figure.axes[0])[:2] == ["mean radius", "mean centre distance"]
+    assert legend(figure.axes[0])[:2] == ["median radius", "median centre distance"]
 
 
 def test_pictures__refuse_what_does_not_fit(tmp_path):
