@@ -45,6 +45,8 @@ _ROUNDING = 1e-6
 _SAME_SCALE = 2.0
 # Up to so many coordinates each has its tick in the spectrum.
 _FEW_RANKS = 6
+# An axis of fewer decades than these has too few powers of ten on it.
+_DECADES = 2.0
 
 
 def plot_pairs(
@@ -228,17 +230,25 @@ def plot_spectrum(
     if not some.all():
         ax.plot([], [], " ", label=f"zero, not drawn: {(~some).sum()} of {len(values)}")
     shown = [number for number in ranks if number <= len(values)] or [len(values)]
-    ticker = require("matplotlib.ticker")
     _write_stress(ax, embedding, stress, shown)
     ax.set_xlabel("rank of the coordinate, by |eigenvalue|")
     ax.set_ylabel(with_unit("|eigenvalue| of W", metric_of(embedding)))
-    if some.sum() > 1 and np.ptp(np.log10(np.abs(values[some]))) < 1:
-        # Less than a decade holds few powers of ten: its ticks are plain numbers.
-        ax.yaxis.set_major_locator(ticker.MaxNLocator(5))
-        ax.yaxis.set_major_formatter(_plain_numbers())
-        ax.yaxis.set_minor_locator(ticker.NullLocator())
+    _few_decades(ax, np.abs(values[some]))
     ax.legend(loc="lower left", frameon=False)
     return ax
+
+
+def _few_decades(ax: Any, values: NDArray[np.float64]) -> None:
+    """Plain numbers on a logarithmic axis that holds few powers of ten."""
+    decades = np.ptp(np.log10(values)) if len(values) > 1 else 0.0
+    if not 0 < decades < _DECADES:
+        return
+    ticker = require("matplotlib.ticker")
+    # Within a decade numbers such as 2, 2.5, 3 are as good as powers.
+    some = ticker.MaxNLocator(5) if decades < 1 else ticker.LogLocator(subs=(1.0, 2.0, 5.0))
+    ax.yaxis.set_major_locator(some)
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def pairs_paper(n_pairs: int) -> dict[str, Any]:

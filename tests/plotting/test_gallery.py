@@ -5,8 +5,10 @@ import shutil
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from typer.testing import CliRunner
 
 import inpca
+from inpca.cli import app
 from inpca.distance.divergences import DIVERGENCES
 from inpca.errors import InputError
 from inpca.geometry.alignment import counterparts
@@ -287,3 +289,27 @@ def test_held_trajectories__are_counted_in_the_picture(subject):
     assert n_held > 0
     for name in ("dendrogram", "trajectories", "importance"):
         assert draw(name, subject).get_suptitle().startswith(f"{n_held} of 8 runs do not reach")
+
+
+def test_plot_verb__hands_its_options_to_the_picture(ensemble, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = {}
+
+    def draw_nothing(name, subject):
+        told.update(vars(subject.settings), bar=subject.progress)
+        return pyplot.figure()
+
+    monkeypatch.setattr("inpca.plotting.gallery.draw", draw_nothing)
+    runner = CliRunner()
+    options = ["four-point", "--at", "0.2,0.8", "--sigma", "0.1", "-q"]
+    assert runner.invoke(app, ["plot", str(ensemble.path), *options]).output == "four-point.png\n"
+    assert (told["at"], told["sigma"]) == ((0.2, 0.8), 0.1)
+    assert callable(told["bar"])  # one bar for all that is computed
+    for options, words in (
+        (["pairs", "--away", "1"], "`--away` says nothing to the picture 'pairs'"),
+        (["page", "--points", "9"], "`--points` says nothing to the page"),
+        (["explained", "--at", "0.2"], "`--at` must be two values"),
+    ):
+        error = runner.invoke(app, ["plot", str(ensemble.path), *options]).exception
+        assert isinstance(error, InputError)
+        assert words in str(error)

@@ -316,3 +316,17 @@ def test_report_of_metrics_with_gaps__works_in_a_browser(
     note = 'return document.getElementById("inpca-log-note").textContent'
     assert "1 models with train_loss ≤ 0" in wait_for(browser, note)
     assert [m for m in browser.console() if "willReadFrequently" not in m] == []
+
+
+def test_page_of_many_averages__has_one_name_for_all_of_them(picture: Any, tmp_path: Path) -> None:
+    models = picture.models.copy()
+    models["n_averaged"] = np.nan
+    rows = models.index[2:10]
+    models.loc[rows, "n_averaged"] = 3
+    models.loc[rows, "kind"] = "reference"
+    path = interactive_page(tmp_path / "page.html", picture.embedding, models)
+    data = Parts(path).json
+    assert [reference["key"] for reference in data["references"]] == ["@ignorance", "@truth"]
+    assert data["crowd"]["name"] == "averages (8)"
+    assert [data["names"][row] for row in data["crowd"]["rows"]] == list(rows)
+    assert "truth P*; averages (8)." in Parts(path).text
