@@ -152,7 +152,7 @@ def common_stragglers(runs: Sequence[RunInversion], run: str | None = None) -> N
         if run not in known:
             near = sorted(known, key=lambda name: _likeness(run, name), reverse=True)[:5]
             raise InputError(
-                f"`run` must be one of the runs, such as {', '.join(near)}, not {run}."
+                f"`run` must be one of the runs, such as {', '.join(near)}, not {run!r}."
             )
         mask = known[run].stragglers
         if mask is None:
