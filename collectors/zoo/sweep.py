@@ -133,6 +133,7 @@ def load_sweep(path: Path, *, data_path: Path | None = None) -> Sweep:
     seeds = _seeds(keys["seeds"]) if "seeds" in keys else [0]
     grids = [entry.mapping(COLUMNS) for entry in keys["grid"].items()]
     named = _naming_columns(common, grids)
+    _check_once(common, grids)
     keeps = _Keeps(path.parent, data)
     trainings: dict[str, Training] = {}
     lines: dict[str, dict[str, Entry]] = {}
@@ -229,9 +230,25 @@ _NEEDED = ("architecture", "optimizer", "lr")
 
 
 def _seeds(entry: Entry) -> list[int]:
-    if isinstance(entry.value, list):
-        return [item.whole(0) for item in entry.value]
-    return list(range(entry.whole(1)))
+    if not isinstance(entry.value, list):
+        return list(range(entry.whole(1)))
+    seeds: list[int] = []
+    for item in entry.value:
+        seed = item.whole(0)
+        if seed in seeds:
+            item.fail(f"`seeds` names {seed} twice; name each once.")
+        seeds.append(seed)
+    return seeds
+
+
+def _check_once(common: dict[str, Entry], grids: list[dict[str, Entry]]) -> None:
+    """Refuse a column of `common` that the grid says anew: one of the two would be forgotten."""
+    for grid in grids:
+        for key in [key for key in grid if key in common]:
+            grid[key].fail(
+                f"`{key}` stands in common (line {common[key].line}) and in the grid; leave it out "
+                "of one of them."
+            )
 
 
 def _naming_columns(common: dict[str, Entry], grids: list[dict[str, Entry]]) -> list[str]:

@@ -155,6 +155,8 @@ def test_sweep__parts_are_the_whole(folder):
         ("seeds: 2", "seeds: [1, -1]", 3, "at least 0, not -1"),
         (", lr: 0.1", "", 5, "no 'lr', which every training needs"),
         ("seeds: 2", "seeds: 2\nseeds: 3", 4, "'seeds' stands twice, first on line 3"),
+        ("seeds: 2", "seeds: [1, 4, 1]", 3, "`seeds` names 1 twice"),
+        ("optimizer:", "lr: 1\n  optimizer:", 7, "`lr` stands in common (line 4) and in the grid"),
         ("common: {", "common: {init: corner, ", 4, "must be 'default' or 'point-0'"),
         ("common: {", "common: {checkpoints: some, ", 4, "stands twice"),
         ("common: {", "common: [", 4, "this is no YAML"),
@@ -162,7 +164,8 @@ def test_sweep__parts_are_the_whole(folder):
     ],
     ids=[
         "architecture", "column", "synonym", "optimizer", "data", "key", "lr-text", "lr-negative",
-        "epochs-0", "epochs-float", "seeds", "lr-missing", "twice", "init", "checkpoints", "yaml",
+        "epochs-0", "epochs-float", "seeds", "lr-missing", "twice", "seed-twice",
+        "common-and-grid", "init", "checkpoints", "yaml",
         "mapping",
     ],
 )  # fmt: skip
