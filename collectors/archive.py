@@ -1,6 +1,7 @@
 """Import predictions that other programs saved; `collectors.formats` says what files must hold."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from collectors.formats import ArchivedRun, complete_names, open_archive, read_labels
+from collectors.formats import ArchivedRun, check_labels, complete_names, open_archive, read_labels
 from inpca.errors import InputError
 from inpca.reporting import ProgressArgument, reporting
 
@@ -107,6 +108,9 @@ def import_arrays(
         file = next(iter(paths.values()))
         with open_archive(file, sample_set, words, allow_pickle=allow_pickle) as first:
             known = _labels_of_file(first, sample_set, extra)
+            if extra is not None and sample_set in known:
+                shape = first.predictions[sample_set].shape[1:]
+                check_labels(extra, shape, f"`labels` (--labels) in {labels}")
             n_classes = next(iter(first.predictions.values())).shape[-1]
         job = _Import(paths, kind, sample_set, words, known, n_classes, allow_pickle)
     checked = _check_words(paths, config, job)
@@ -126,6 +130,8 @@ def _check_file(job: _Import, run: str) -> None:
     """Read a whole file once, so that a bad checkpoint is found before anything is written."""
     with job.open(run) as archive:
         _check_archive(archive, job)
+        if job.kind == "logits":
+            _warn_of_probabilities(archive)
         for _ in _checkpoints(archive, job):
             pass
 
@@ -173,11 +179,13 @@ def _paths_by_run(files: PathLike | Iterable[PathLike], run: str | None) -> dict
             f"`run` names one run but there are {len(paths)} files; leave it out, and each run is "
             "called by its file's name."
         )
-    named = {run or path.stem: path for path in paths}
-    if len(named) < len(paths):
-        raise InputError(
-            "Two of the files have the same name and would become one run; rename one."
-        )
+    named: dict[str, Path] = {}
+    for path in paths:
+        if (other := named.setdefault(run or path.stem, path)) is not path:
+            raise InputError(
+                f"{other} and {path} would both become the run {path.stem!r}, which is called by "
+                "the file's name; rename one, or import it by itself with run= (--run)."
+            )
     return named
 
 
@@ -237,6 +245,19 @@ def _check_archive(archive: ArchivedRun, job: _Import) -> None:
             )
     for name, labels in archive.labels.items():
         _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])
+
+
+def _warn_of_probabilities(archive: ArchivedRun) -> None:
+    """Logits that are all probabilities are no accident; the first checkpoint tells."""
+    for name in archive.predictions:
+        rows = archive.read(name, 0).astype(np.float64)
+        if (rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-3):
+            warnings.warn(
+                f"{archive.path}: every row of set {name!r} is ≥ 0 and sums to 1, so these look "
+                "like probabilities, but are imported as logits; did you mean kind='probs' "
+                "(--kind probs)?",
+                stacklevel=2,
+            )
 
 
 def _check_order(what: str, labels: Labels, expected: Labels) -> None:

@@ -70,7 +70,10 @@ def reading(path: Path) -> Iterator[None]:
             ) from None
         raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
     except (OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
+        raise InputError(
+            f"{path} cannot be read as {path.suffix}: {error}; it may be truncated: copy or write "
+            "it again."
+        ) from error
 
 
 def complete_names(names: Mapping[str, str] | None) -> dict[str, str]:
@@ -170,7 +173,30 @@ def _archived(
     epoch = _counter(arrays, names["epoch"], np.full(n, np.nan), path)
     if (step != np.floor(step)).any():
         raise InputError(f"`{names['step']}` in {path} must be whole numbers, not {step}.")
+    if (np.diff(step) <= 0).any():
+        at = int(np.argmax(np.diff(step) <= 0))
+        raise InputError(
+            f"`{names['step']}` in {path} must increase from one checkpoint to the next, but "
+            f"{step[at]:g} is followed by {step[at + 1]:g}; sort the checkpoints, each once."
+        )
+    for name, values in labels.items():
+        check_labels(values, predictions[name].shape[1:], f"`{keys[name]}` in {path}")
     return ArchivedRun(path, predictions, labels, step.astype(np.int64), epoch.astype(np.float64))
+
+
+def check_labels(labels: NDArray[np.int64], shape: tuple[int, int], where: str) -> None:
+    """Refuse labels that are not one class of the predictions (sample, class) for each sample."""
+    n_samples, n_classes = shape
+    if len(labels) != n_samples:
+        raise InputError(
+            f"{where} are {len(labels):,} labels, but the predictions beside them are of "
+            f"{n_samples:,} samples; write one label for each sample."
+        )
+    if labels.max() >= n_classes:
+        raise InputError(
+            f"{where} must be classes 0 … {n_classes - 1}, those of the predictions beside them, "
+            f"but sample {int(labels.argmax())} has {labels.max()}; correct the labels."
+        )
 
 
 def _as_checkpoints(array: Any, name: str, path: Path) -> Any:

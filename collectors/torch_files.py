@@ -12,6 +12,7 @@ import struct
 import types
 import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def _named(path: Path, error: Exception) -> InputError:
     text = str(error).strip()
     refused = re.search(r"GLOBAL (\S+)", text)
     if refused is not None or "Unsupported operand" in text:
-        what = refused[1] if refused is not None else "a pickle of protocol 3 or later"
+        what = _python3(refused[1]) if refused is not None else "a pickle of protocol 3 or later"
         return InputError(
             f"{path} holds objects beyond tensors, numbers and text ({what}); save its tensors "
             "alone with torch.save, or pass allow_pickle=True (--allow-pickle) if you trust the "
@@ -127,6 +128,13 @@ def _named(path: Path, error: Exception) -> InputError:
     known = isinstance(error, OSError) or (isinstance(error, RuntimeError) and text)
     reason = text.splitlines()[0].split(". ")[0] if known else "it is cut off or damaged"
     return InputError(f"{path} cannot be read as a file of torch.save: {reason}.")
+
+
+def _python3(name: str) -> str:
+    """What old pickles call by its name in Python 2, by its name today."""
+    module, _, attribute = name.rpartition(".")
+    module, attribute = NAME_MAPPING.get((module, attribute), (module, attribute))
+    return f"{IMPORT_MAPPING.get(module, module)}.{attribute}" if module else name
 
 
 def _is_torch_file(path: Path) -> bool:

@@ -52,7 +52,10 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
                 raise InputError(f"{path} is no .npz file but one array; save it with np.savez.")
             return {name: content[name] for name in content.files}
     except FileNotFoundError:
-        raise InputError(f"There is no file {path}; expected an .npz with {_EXPECTED}.") from None
+        raise InputError(
+            f"There is no file {path}; expected an .npz with {_EXPECTED}: say where it is with "
+            "`path` (--data FILE)."
+        ) from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise

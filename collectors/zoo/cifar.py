@@ -51,6 +51,24 @@ def read_cifar100(folder: Path) -> Sets:
     return {name: _read(folder, name, "fine_labels", 100) for name in ("train", "test")}
 
 
+def count_samples(folder: Path) -> tuple[int, int] | None:
+    """Training and test samples of either CIFAR in `folder`; None if there is no such folder."""
+    if not folder.is_dir():
+        return None
+    ten, hundred = (_inside(folder, f"cifar-{n}") for n in ("10-batches-py", "100-python"))
+    if (ten / "test_batch").is_file():
+        sizes = [_count(ten / f"data_batch_{k}") for k in range(1, 6)]
+        return sum(sizes), _count(ten / "test_batch")
+    return _count(hundred / "train"), _count(hundred / "test")
+
+
+def _count(path: Path) -> int:
+    data = _unpickle(path).get(b"data")
+    if data is None:
+        raise InputError(f"{path} has no 'data', so it is no batch of CIFAR; get it again.")
+    return len(data)
+
+
 def _inside(folder: Path, name: str) -> Path:
     """`folder`, or the folder that the archive unpacks to inside it."""
     return folder / name if (folder / name).is_dir() else folder
@@ -88,7 +106,7 @@ def _unpickle(path: Path) -> dict[Any, Any]:
     except FileNotFoundError:
         raise InputError(
             f"There is no file {path}; unpack the published archive (python version) and give the "
-            "folder that it makes."
+            "folder that it makes as `path` (--data FOLDER)."
         ) from None
     except InputError:
         raise

@@ -104,11 +104,14 @@ def _load(settings: DataSettings) -> Data:
 
 
 def planned_samples(settings: DataSettings) -> dict[str, int]:
-    """How many samples each set will have, without reading published files."""
+    """How many samples each set will have: by the files, or as published if they are not there."""
     kind = DATA_SETS[settings.name]
     if kind.published is None:
         return {name: len(split.y) for name, split in load_data(settings).sets.items()}
-    sizes = dict(zip(("train", "test"), kind.published))
+    found = None
+    if settings.path is not None and kind.count is not None:
+        found = kind.count(Path(settings.path))
+    sizes = dict(zip(("train", "test"), found or kind.published))
     for name, wanted in (("train", settings.n_train), ("test", settings.n_test)):
         if wanted is not None:
             sizes[name] = min(sizes[name], wanted)
@@ -222,12 +225,14 @@ class DataSet:
     n_classes : C; None where only the labels tell
     published : numbers of training and test samples, where files hold the set
     shape : of one input; None where only the data tell
+    count : folder → numbers of training and test samples in it; None if there is no folder
     """
 
     load: Callable[[DataSettings], arrays.Sets]
     n_classes: int | None
     published: tuple[int, int] | None = None
     shape: tuple[int, ...] | None = None
+    count: Callable[[Path], tuple[int, int] | None] | None = None
 
 
 def _digits(settings: DataSettings) -> arrays.Sets:
@@ -272,7 +277,7 @@ def _files(
 
 
 _IDX = "the folder with train-images-idx3-ubyte, t10k-labels-idx1-ubyte, …, as published or gzipped"
-_MNIST = DataSet(_files(idx.read_folder, _IDX), 10, (60_000, 10_000), (28, 28))
+_MNIST = DataSet(_files(idx.read_folder, _IDX), 10, (60_000, 10_000), (28, 28), idx.count_samples)
 DATA_SETS = {
     "digits": DataSet(_digits, 10, shape=(8, 8)),
     "teacher": DataSet(_teacher, teacher.N_CLASSES, shape=(teacher.N_INPUTS,)),
@@ -281,12 +286,14 @@ DATA_SETS = {
         10,
         (50_000, 10_000),
         (3, 32, 32),
+        cifar.count_samples,
     ),
     "cifar100": DataSet(
         _files(cifar.read_cifar100, "the unpacked folder cifar-100-python"),
         100,
         (50_000, 10_000),
         (3, 32, 32),
+        cifar.count_samples,
     ),
     "mnist": _MNIST,
     "kmnist": _MNIST,

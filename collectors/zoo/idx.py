@@ -43,6 +43,36 @@ def read_folder(folder: Path) -> Sets:
     return sets
 
 
+def count_samples(folder: Path) -> tuple[int, int] | None:
+    """Training and test samples as the headers say them; None if there is no such folder.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or too short.
+    """
+    if not folder.is_dir():
+        return None
+    train, test = (
+        _announced(find(folder, f"{prefix}-labels-idx1-ubyte")) for prefix in _SETS.values()
+    )
+    return train, test
+
+
+def _announced(path: Path) -> int:
+    """The first dimension that the header says, without reading on."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        try:
+            head = file.read(8)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{path} is truncated or no gzip file ({error}); get it again."
+            ) from error
+    if len(head) < 8:
+        raise InputError(f"{path} is truncated in its header; get it again.")
+    return int.from_bytes(head[4:], "big")
+
+
 def find(folder: Path, name: str) -> Path:
     """The file `name`, or `name`.gz, in `folder` or its subfolder ``raw``."""
     for place in (folder, folder / "raw"):
@@ -51,7 +81,7 @@ def find(folder: Path, name: str) -> Path:
                 return candidate
     raise InputError(
         f"There is no file {name} (nor {name}.gz) in {folder}; download the data set as it is "
-        "published, and put its four files there."
+        "published, and give the folder with its four files as `path` (--data FOLDER)."
     )
 
 

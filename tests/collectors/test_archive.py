@@ -1,6 +1,7 @@
 """Import of files: what goes in comes out, what is wrong is named and writes nothing."""
 
 import argparse
+import subprocess
 
 import h5py
 import numpy as np
@@ -214,8 +215,8 @@ def bad_files():
         "flat": (good | {"predictions": p[0, 0]}, r"must have shape \(checkpoint, sample, class\)"),
         "text": (good | {"predictions": np.full((K, N, C), b"p")}, "must hold real numbers"),
         "labels": (good | {"labels": y / 2 + 0.3}, "must be the class 0, 1, … of each sample"),
-        "length": (good | {"labels": y[:-1]}, r"12 samples × 4 classes .* has 11 × 4"),
-        "range": (good | {"labels": y + C}, "must hold classes 0 … 3"),
+        "length": (good | {"labels": y[:-1]}, r"are 11 labels, but .* 12 samples"),
+        "range": (good | {"labels": y + C}, "must be classes 0 … 3"),
         "step": (good | {"step": [0.5, 1, 2]}, "must be whole numbers"),
         "epoch": (good | {"epoch": [0, 1]}, "must be 3 finite numbers"),
         "none": ({"labels": y}, "no array 'predictions'"),
@@ -312,7 +313,7 @@ def test_import__refuses_missing_and_unknown_files(tmp_path):
 
 
 def test_import__refuses_two_files_for_one_run(tmp_path):
-    with pytest.raises(InputError, match="would become one run"):
+    with pytest.raises(InputError, match="would both become the run"):
         import_arrays([tmp_path / "a.npz", tmp_path / "b" / "a.npz"], tmp_path / "e")
     with pytest.raises(InputError, match="`run` names one run but there are 2 files"):
         import_arrays([tmp_path / "a.npz", tmp_path / "b.npz"], tmp_path / "e", run="c")
@@ -388,3 +389,43 @@ def test_import__of_junk_gives_no_advice_to_run_pickles(tmp_path, name):
         import_arrays(file, tmp_path / "e")
     assert name in str(error.value)
     assert "pickle" not in str(error.value)
+
+
+def test_import__labels_that_do_not_fit_their_predictions_are_named_with_the_file(
+    tmp_path, probs, labels
+):
+    short = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels[:-2]})
+    with pytest.raises(InputError, match=r"a\.npz are 10 labels, but .* 12 samples"):
+        import_arrays(short, tmp_path / "e")
+    high = write(tmp_path / "b.npz", {"predictions": probs, "labels": np.full(N, C)})
+    with pytest.raises(InputError, match=r"b\.npz must be classes 0 … 3.*sample 0 has 4"):
+        import_arrays(high, tmp_path / "e")
+    np.save(tmp_path / "y.npy", labels[:-2])
+    bare = write(tmp_path / "c.npz", {"predictions": probs})
+    with pytest.raises(InputError, match=r"y\.npy are 10 labels, but .* 12 samples"):
+        import_arrays(bare, tmp_path / "e", labels=tmp_path / "y.npy")
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("step", [[0, 9, 5], [0, 5, 5]])
+def test_import__steps_that_do_not_increase_are_refused(tmp_path, probs, labels, step):
+    file = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels, "step": step})
+    with pytest.raises(InputError, match=rf"`step` in .*{step[1]} is followed by 5; sort"):
+        import_arrays(file, tmp_path / "e")
+
+
+def test_import__warns_of_probabilities_taken_for_logits(tmp_path, probs, labels):
+    file = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
+    with pytest.warns(UserWarning, match=r"look like probabilities.*--kind probs"):
+        import_arrays(file, tmp_path / "e", kind="logits")
+
+
+def test_import__says_which_files_have_the_same_name(tmp_path):
+    with pytest.raises(InputError, match=r"x/a\.npz and y/a\.npz would both become the run 'a'"):
+        import_arrays(["x/a.npz", "b.npz", "y/a.npz"], tmp_path / "e")
+
+
+def test_torch_files__refused_object_is_called_by_its_name_of_today(tmp_path):
+    torch.save({"x": subprocess.Popen}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"\(subprocess\.Popen\)"):
+        load_torch(tmp_path / "a.pt")

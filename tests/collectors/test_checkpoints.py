@@ -87,7 +87,7 @@ def test_replay__goes_on_after_a_kill_and_reads_nothing_twice(folder, sets):
 def test_replay__names_the_file_whose_weights_are_nan_and_keeps_what_was_before(folder, sets):
     file = folder / "w" / "epoch=3-step=40.pt"
     torch.save({key: value * np.nan for key, value in network().state_dict().items()}, file)
-    with pytest.raises(InputError, match=r"step=40\.pt cannot be recorded.*leave this file") as error:
+    with pytest.raises(InputError, match=r"step=40\.pt cannot be recorded.*leave this") as error:
         replay(folder / "w/*.pt", folder / "e", "a", network, sets)
     assert "learning rate" not in str(error.value)
     assert inpca.open_ensemble(folder / "e").models["step"].tolist() == [0, 5]

@@ -358,3 +358,23 @@ def test_npz__missing_or_truncated_file_is_named(tmp_path):
     np.save(tmp_path / "b.npy", np.ones(3))
     with pytest.raises(InputError, match=r"is no .npz file but one array"):
         read_npz(tmp_path / "b.npy")
+
+
+def test_planned_samples__are_those_of_the_files_where_they_are_there(tmp_path):
+    for prefix, number in (("train", 30), ("t10k", 7)):
+        header = struct.pack(">BBBBI", 0, 0, 8, 1, number)
+        with gzip.open(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", "wb") as file:
+            file.write(header + bytes(number))
+    settings = DataSettings("mnist", path=str(tmp_path))
+    assert planned_samples(settings) == {"train": 30, "test": 7}
+    for name, number in (("train", 4), ("test", 3)):
+        batch = {b"data": np.zeros((number, 3072), np.uint8), b"fine_labels": [0] * number}
+        (tmp_path / name).write_bytes(pickle.dumps(batch, protocol=2))
+    settings = DataSettings("cifar100", path=str(tmp_path))
+    assert planned_samples(settings) == {"train": 4, "test": 3}
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100", "npz"])
+def test_missing_files__are_answered_with_the_option_that_says_where_they_are(tmp_path, name):
+    with pytest.raises(InputError, match=r"`path` \(--data F"):
+        load_data(DataSettings(name, path=str(tmp_path / "nowhere")))
