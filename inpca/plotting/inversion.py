@@ -33,6 +33,7 @@ NAMES = {
     "test_error": "test error",
 }
 _SHADE = "0.88"
+_BAND = "± 2 standard deviations"
 
 
 def plot_epochs(
@@ -207,7 +208,7 @@ def plot_fraction_limit(
     ax.set_xticks(x, [f"{size:g}" for size in x], rotation=45)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="size of the training set $P$", ylabel=r"fraction of stragglers $\phi$")
-    _finish(ax)
+    _finish(ax, below=False)
     return ax
 
 
@@ -243,7 +244,7 @@ def plot_fractions(
         )
     ax.set_xscale("log")
     ax.set(xlabel="weights", ylabel=r"fraction of stragglers $\phi$")
-    _finish(ax)
+    _finish(ax, below=False)
     return ax
 
 
@@ -338,7 +339,9 @@ def _draw_runs(ax: Any, x: Floats, runs: Floats, label: str, number: int, each: 
 def _band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
     if len(runs) > 1:
         mean, spread = runs.mean(axis=0), 2 * runs.std(axis=0)
-        ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0)
+        told = any(label == _BAND for label in ax.get_legend_handles_labels()[1])
+        label = None if told else _BAND
+        ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0, label=label)
 
 
 def _shade(ax: Any, first: float, last: float) -> None:
@@ -357,8 +360,13 @@ def _log_epochs(ax: Any, times: Floats) -> None:
     ax.set_xlabel("epoch")
 
 
-def _finish(ax: Any) -> None:
+def _finish(ax: Any, below: bool = True) -> None:
+    """Grid and legend; `below` the axes, where no curve is, or among a few points."""
     ax.grid(alpha=0.25)
-    legend = ax.legend(fontsize=9, framealpha=0.8, edgecolor="none")
-    for handle in legend.legend_handles:
-        handle.set_alpha(1.0)  # runs are faint where there are many of them
+    handles, labels = ax.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2}
+    looks = {"frameon": False, **place} if below else {"framealpha": 0.8, "edgecolor": "none"}
+    legend = ax.legend(handles, labels, fontsize=9, **looks)
+    for handle, label in zip(legend.legend_handles, labels):
+        if label != _BAND:
+            handle.set_alpha(1.0)  # runs are faint where there are many of them

@@ -29,7 +29,8 @@ def legend(ax):
 
 def test_epochs__draw_means_bands_and_the_inversion(ax):
     assert plots.plot_epochs(EPOCHS, CURVES, inversion=(50, 60), ax=ax) is ax
-    assert legend(ax) == ["$R_+$", "$R_-$", "$D$", "inversion"]
+    band = "± 2 standard deviations"
+    assert sorted(legend(ax)) == sorted(["$R_+$", "$R_-$", "$D$", band, "inversion"])
     np.testing.assert_allclose(ax.lines[0].get_ydata(), CURVES["radius_plus"].mean(axis=0))
     assert len(ax.collections) == 2  # bands of those with several runs
     assert ax.get_xlim() == (0, 600)
@@ -58,7 +59,7 @@ def test_before_after__has_radii_and_distances():
 
 def test_levels__draw_curves_over_the_error_that_chose(ax):
     plots.plot_levels([0.1, 0.2, 0.3], {"z": [1, 2, 3], "radius_plus": np.ones((4, 3))}, ax=ax)
-    assert legend(ax) == ["z", "$R_+$"]
+    assert legend(ax) == ["z", "$R_+$", "± 2 standard deviations"]
 
 
 def test_fraction_limit__draws_the_fit_with_its_limit(ax):
