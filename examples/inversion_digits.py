@@ -164,7 +164,7 @@ def levels_and_sizes(
     order = np.random.default_rng(1).permutation(len(y))
     train, test = order[:1297], order[1297:]
     x, x_test = (standardised(images[part], images[train]) for part in (train, test))
-    n_seeds = max(3, args.seeds // 4)
+    n_seeds = min(args.seeds, max(3, args.seeds // 4))
     start = follow(network(range(args.seeds)), x, y[train], epochs=args.epochs)
     found = [one.phi for one in start.inversions() if one.found]
     phi = (min(found), max(found))
