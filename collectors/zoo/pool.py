@@ -31,6 +31,7 @@ from collectors.zoo.trial import try_sweep
 from inpca.errors import ResourceError
 from inpca.executor import n_cores
 from inpca.reporting import ProgressArgument
+from inpca.store.check import tidy_run
 from inpca.store.files import file_lock, take
 
 PathLike = str | os.PathLike[str]
@@ -118,6 +119,8 @@ def run_sweep(
     again = ("missing", "cut off", *(("failed",) if retry_failed else ()))
     todo = [training for training in sweep.trainings if found[training.run] in again]
     present = [run for run, state in found.items() if state == "done"]
+    for run in present:  # whoever recorded it may have been killed after its last commit
+        tidy_run(path, run)
     outcomes = []
     with sweep_progress(progress) as told:
         n_before, total = len(sweep.trainings) - len(todo), len(sweep.trainings)

@@ -66,7 +66,7 @@ def _frozen_runs(store: Path) -> set[str]:
 def _check_run(path: Path, run_id: str) -> list[Damage]:
     run = Run(path / "runs" / f"{run_id}{SUFFIX}")
     with where_writable():  # what is out of order there is no damage
-        _tidy(path, run_id)
+        tidy_run(path, run_id)
     return run.check()
 
 
@@ -91,7 +91,7 @@ def _sweep_deleted(path: Path) -> None:
                 lock.release()
 
 
-def _tidy(path: Path, run_id: str) -> None:
+def tidy_run(path: Path, run_id: str) -> None:
     """Put a run in order after a killed writer, unless a writer is at work there.
 
     Leftovers go, and the `zarr.json` of arrays and sub-groups, which only repeat the root's and

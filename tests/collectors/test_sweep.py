@@ -503,3 +503,14 @@ def test_verb__says_what_is_missing_or_wrong(folder):
 def test_columns__of_yaml_are_read_as_yaml_means_them():
     """A float without a point is text to YAML 1.1, and a number here."""
     assert yaml.safe_load("1e-3") == "1e-3"
+
+
+def test_sweep__puts_a_run_in_order_whose_writer_was_killed_after_its_last_commit(folder):
+    sweep = sweep_of(folder, TINY)
+    run_sweep(sweep, folder / "e", workers=1)
+    whole = stored(folder / "e")
+    run = next(folder.glob("e/runs/*.zarr"))
+    (run / "epoch" / "zarr.json.123.partial").write_bytes(b"{")
+    (run / "step" / "zarr.json").unlink()
+    run_sweep(sweep, folder / "e", workers=1)
+    assert stored(folder / "e") == whole
