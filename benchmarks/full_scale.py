@@ -198,7 +198,11 @@ def make_ensemble(path: Path, settings: Settings) -> None:
     labels = World(settings.seed).labels
     sets = {"train": labels}
     ensemble = inpca.create_ensemble(path, sample_sets=sets, n_classes=N_CLASSES, exist_ok=True)
+    from inpca.store.check import tidy_run
+
     there = set(ensemble.runs)
+    for run in there:  # its writer may have been killed after the commit
+        tidy_run(path, run)
     counts = checkpoint_counts(settings)
     todo = [index for index in range(settings.n_runs) if _run_id(index) not in there]
     with ProcessPoolExecutor(settings.workers, mp_context=get_context("spawn")) as pool:
