@@ -195,11 +195,11 @@ def _run_id(index: int) -> str:
 
 def make_ensemble(path: Path, settings: Settings) -> None:
     """Make the ensemble at `path`, or the runs that it lacks."""
+    from inpca.store.check import tidy_run
+
     labels = World(settings.seed).labels
     sets = {"train": labels}
     ensemble = inpca.create_ensemble(path, sample_sets=sets, n_classes=N_CLASSES, exist_ok=True)
-    from inpca.store.check import tidy_run
-
     there = set(ensemble.runs)
     for run in there:  # its writer may have been killed after the commit
         tidy_run(path, run)
