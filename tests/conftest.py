@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from scipy.special import log_softmax
 
 import inpca
 
 N_SAMPLES, N_CLASSES = 40, 3
+
+# No property is about time: on loaded cores an example may take seconds, and so may drawing it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def training(seed: int, n_checkpoints: int = 6, n_samples: int = N_SAMPLES) -> np.ndarray:

@@ -518,10 +518,10 @@ from inpca import cli
 from inpca.distance import engine
 real, seconds = engine._read, float(sys.argv.pop(1))
 def read(*arguments):
-    print("begun", flush=True)
+    print("begun\\n", end="", flush=True)  # at once: another thread may say the same
     time.sleep(seconds)
     real(*arguments)
-    print("ended", flush=True)
+    print("ended\\n", end="", flush=True)
 engine._read = read
 cli.main()
 """
@@ -538,7 +538,7 @@ def interrupt(ensemble, seconds, times):
             job.send_signal(signal.SIGINT)
             hint = job.stderr.readline()
             assert times == 2 or "finishing what runs" in hint
-        out, _ = job.communicate(timeout=30)
+        out, _ = job.communicate(timeout=300)  # half of what a task takes that is not stopped
     return job.returncode, ["begun", *out.split()]
 
 

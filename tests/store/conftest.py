@@ -72,7 +72,7 @@ def script() -> Callable[..., str]:
             [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=800,  # thousands of fsyncs: minutes on a disk that is busy
             check=False,
         )
         assert done.returncode == 0, done.stderr

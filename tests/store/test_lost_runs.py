@@ -80,7 +80,7 @@ def test_deletion_that_was_cut_off__is_no_damage_and_is_finished(recorded):
 
 
 def test_check__names_a_run_that_is_gone_though_the_catalogue_lists_it(recorded, monkeypatch):
-    monkeypatch.setattr("inpca.store.catalogue._SETTLED_NS", -1)
+    monkeypatch.setattr("inpca.store.catalogue._SETTLED_NS", -(10**12))
     _ = recorded.models
     shutil.rmtree(recorded.path / "runs" / "cnn.zarr")
     damages = found(inpca.open_ensemble(recorded.path))
