@@ -4,7 +4,7 @@ Each function draws into the axes it is given, or makes some, and returns them.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,8 @@ NAMES = {
     "test_error": "test error",
 }
 _SHADE = "0.88"
-_BAND = "± 2 standard deviations"
+_GREY, _GREY_STYLES = "0.45", ("--", ":", "-.")
+_BAND, _INVERSION = "± 2 standard deviations", "inversion"
 
 
 def plot_epochs(
@@ -41,7 +42,8 @@ def plot_epochs(
     curves: Mapping[str, ArrayLike],
     *,
     inversion: tuple[float, float] | None = None,
-    each: bool = False,
+    each: bool | Collection[str] = False,
+    grey: Collection[str] = (),
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Observables, or errors, against the epoch on a logarithmic axis (Fig. 1b, e, 2a, 3d).
@@ -52,14 +54,33 @@ def plot_epochs(
     curves : name → (n_runs, n_checkpoints), or (n_checkpoints,); the mean is a line, two standard
         deviations a band
     inversion : first and last inversion epoch, shaded
-    each : draw every run as a thin line instead of mean and band
+    each : draw every run as a thin line instead of mean and band; of all curves, or of those named
+    grey : names of curves that are there for comparison, drawn in grey behind the others
     ax : axes to draw into, made by pyplot if not given
+
+    Raises
+    ------
+    InputError
+        For a curve of another length, and for a name in `each` or `grey` that is no curve.
     """
     times = np.asarray(epochs, dtype=np.float64)
+    thin = curves if each is True else each or ()
+    for argument, names in (("each", thin), ("grey", grey)):
+        unknown = sorted(set(names) - set(curves))
+        if unknown:
+            raise InputError(
+                f"`{argument}` must name some of `curves`, {', '.join(curves)}, not {unknown[0]!r}."
+            )
     ax = _axes(ax)
-    for number, (name, values) in enumerate(curves.items()):
+    coloured = [name for name in curves if name not in grey]
+    for name, values in curves.items():
         runs = _runs(values, len(times), name)
-        _draw_runs(ax, times, runs, NAMES.get(name, name), number, each)
+        if name in grey:
+            looks = {"color": _GREY, "linestyle": _GREY_STYLES[list(grey).index(name) % 3]}
+            looks["zorder"] = 1.5  # lines are at 2
+        else:
+            looks = _looks(coloured.index(name))
+        _draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
     _log_epochs(ax, times)
     if inversion is not None:
         _shade(ax, *inversion)
@@ -225,7 +246,8 @@ def plot_fractions(
     Parameters
     ----------
     parameters, fractions, errors : of each architecture, (n,); bars are two errors
-    names : what its colour stands for, such as the depth, (n,)
+    names : what its colour stands for, such as the depth, (n,); a faint line joins those that
+        share it, in the order given
     """
     ax = _axes(ax)
     x, y, bars = (
@@ -233,6 +255,7 @@ def plot_fractions(
     )
     for number, name in enumerate(dict.fromkeys(names)):
         rows = np.array([one == name for one in names])
+        ax.plot(x[rows], y[rows], lw=0.8, alpha=0.5, color=COLORS[number % len(COLORS)])
         ax.errorbar(
             x[rows],
             y[rows],
@@ -326,8 +349,9 @@ def _looks(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "linestyle": style}
 
 
-def _draw_runs(ax: Any, x: Floats, runs: Floats, label: str, number: int, each: bool) -> None:
-    looks = _looks(number)
+def _draw_runs(
+    ax: Any, x: Floats, runs: Floats, label: str, looks: dict[str, Any], each: bool
+) -> None:
     if each:
         for position, values in enumerate(runs):
             ax.plot(x, values, lw=0.8, alpha=0.6, label=label if position == 0 else None, **looks)
@@ -346,7 +370,7 @@ def _band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
 
 def _shade(ax: Any, first: float, last: float) -> None:
     """A grey band where the inversion is, never thinner than a line."""
-    ax.axvspan(first, last, color=_SHADE, zorder=0, label="inversion")
+    ax.axvspan(first, last, color=_SHADE, zorder=0, label=_INVERSION)
     if first == last:
         ax.axvline(first, color=_SHADE, zorder=0, lw=2)
 
@@ -363,7 +387,9 @@ def _log_epochs(ax: Any, times: Floats) -> None:
 def _finish(ax: Any, below: bool = True) -> None:
     """Grid and legend; `below` the axes, where no curve is, or among a few points."""
     ax.grid(alpha=0.25)
-    handles, labels = ax.get_legend_handles_labels()
+    said = dict(zip(*reversed(ax.get_legend_handles_labels())))
+    labels = sorted(said, key=[_BAND, _INVERSION].count)  # curves first, what they have last
+    handles = [said[label] for label in labels]
     place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2}
     looks = {"frameon": False, **place} if below else {"framealpha": 0.8, "edgecolor": "none"}
     legend = ax.legend(handles, labels, fontsize=9, **looks)

@@ -42,6 +42,26 @@ def test_epochs__draw_every_run_when_asked(ax):
     assert legend(ax) == ["$R_+$"]
 
 
+def test_epochs__draw_some_run_by_run_and_some_in_grey_behind(ax):
+    names = ("all", "without", "earlier", "later")
+    curves = {name: CURVES["radius_plus"] for name in names}
+    grey = ("earlier", "later")
+    plots.plot_epochs(EPOCHS, curves, each=("without", *grey), grey=grey, ax=ax)
+    assert len(ax.lines) == 1 + 3 * len(SEEDS)
+    assert legend(ax) == [*names, "± 2 standard deviations"]
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+    assert looks["earlier"][0] == looks["later"][0]
+    assert len({looks[name] for name in names}) == 4
+    behind = {line.get_zorder() for line in ax.lines if line.get_color() == looks["later"][0]}
+    assert max(behind) < ax.lines[0].get_zorder()
+
+
+@pytest.mark.parametrize("argument", ["each", "grey"])
+def test_epochs__refuse_a_name_that_is_no_curve(ax, argument):
+    with pytest.raises(InputError, match=f"`{argument}` must name .*radius_minus.*, not 'radius'"):
+        plots.plot_epochs(EPOCHS, CURVES, **{argument: ["radius"]}, ax=ax)
+
+
 def test_against_error__draws_every_run_over_its_own_error(ax):
     error = SEEDS * ERROR
     plots.plot_against_error(error, {"radius_plus": SEEDS * DIP}, phi=(0.1, 0.1), ax=ax)
@@ -60,6 +80,12 @@ def test_before_after__has_radii_and_distances():
 def test_levels__draw_curves_over_the_error_that_chose(ax):
     plots.plot_levels([0.1, 0.2, 0.3], {"z": [1, 2, 3], "radius_plus": np.ones((4, 3))}, ax=ax)
     assert legend(ax) == ["z", "$R_+$", "± 2 standard deviations"]
+
+
+def test_legend__has_curves_first_and_what_they_share_last(ax):
+    curves = {"radius_plus": np.ones((4, 2)), "z": [1, 2]}
+    plots.plot_levels([0.1, 0.2], curves, phi=(0.1, 0.2), ax=ax)
+    assert legend(ax) == ["$R_+$", "z", "± 2 standard deviations", "inversion"]
 
 
 def test_fraction_limit__draws_the_fit_with_its_limit(ax):
