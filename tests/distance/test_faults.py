@@ -538,7 +538,8 @@ def interrupt(ensemble, seconds, times):
             job.send_signal(signal.SIGINT)
             hint = job.stderr.readline()
             assert times == 2 or "finishing what runs" in hint
-        out, _ = job.communicate(timeout=300)  # half of what a task takes that is not stopped
+        job.wait(timeout=300)  # half of what a task takes that is not stopped
+        out = job.stdout.read()  # communicate would miss what `readline` has read beyond its line
     return job.returncode, ["begun", *out.split()]
 
 

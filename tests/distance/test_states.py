@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import tempfile
+import warnings
 from pathlib import Path
 
 import naive
@@ -37,7 +38,10 @@ seeds = st.integers(0, 2**32 - 1)
 
 def in_a_process_killed_at(moment, action):
     """Call `action` in a child that is killed before its operation number `moment`, if it has."""
-    child = os.fork()
+    with warnings.catch_warnings():
+        # Python 3.12 warns of forks beside threads, which xdist and BLAS have: none holds a lock.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         count = [0]
 

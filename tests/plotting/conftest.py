@@ -206,12 +206,14 @@ class Browser:
             "browserName": "chrome",
             "goog:chromeOptions": options,
             "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+            # Drawn without a GPU, on cores that others use too, a script may take its time.
+            "timeouts": {"script": 170_000, "pageLoad": 170_000},
         }
         answer = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         return str(answer["sessionId"])
 
     def _wait_until_ready(self) -> None:
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 if self._ask("GET", "/status")["ready"]:
                     return

@@ -270,7 +270,7 @@ TYPES = "return [...new Set(drawn().data.map((trace) => trace.type))]"
 
 def wait_for(browser: Any, script: str) -> Any:
     """What `script` returns once it returns something; drawing is asynchronous."""
-    for _ in range(200):
+    for _ in range(1200):
         found = browser.run(CHOOSE + script)
         if found:
             return found
