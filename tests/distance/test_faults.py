@@ -339,6 +339,7 @@ def test_file_that_may_not_be_that_long__is_named_with_the_cure(ensemble, whole,
     import resource, sys
     import inpca
     ensemble = inpca.open_ensemble(sys.argv[1])
+    inpca.pairwise_distances(ensemble, executor=1)  # what is compiled is saved, in larger files
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, resource.RLIM_INFINITY))
     options = {"out": sys.argv[2], "tile_size": 50, "executor": 1}
     try:

