@@ -393,7 +393,7 @@ def start(folder, ensemble, part="1/1", workers=1):
     return subprocess.Popen([*words, str(workers)], env=environment)
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None or condition(), "the sweep ended too early"
@@ -424,14 +424,14 @@ def test_sweep__two_parts_at_once_lose_nothing(folder):
     sweep = sweep_of(folder, LONG)
     run_sweep(sweep, folder / "alone", workers=1)
     both = [start(folder, folder / "e", part) for part in ("1/2", "2/2")]
-    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    assert [process.wait(timeout=600) for process in both] == [0, 0]
     assert stored(folder / "e") == stored(folder / "alone")
 
 
 def test_sweep__the_same_twice_at_once_loses_nothing(folder):
     sweep = sweep_of(folder, TINY)
     both = [start(folder, folder / "e") for _ in range(2)]
-    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    assert [process.wait(timeout=600) for process in both] == [0, 0]
     assert set(states(sweep.trainings, folder / "e", N_TRAIN).values()) == {"done"}
     assert inpca.open_ensemble(folder / "e").check() == []
 

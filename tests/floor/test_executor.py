@@ -66,7 +66,7 @@ def test_serial_executor__keeps_the_order_and_the_thread():
 
 
 def test_thread_executor__runs_tasks_at_the_same_time():
-    meeting = threading.Barrier(3, timeout=30)
+    meeting = threading.Barrier(3, timeout=300)
     assert len(list(ThreadExecutor(3).map(lambda _: meeting.wait(), range(3)))) == 3
 
 
