@@ -265,14 +265,70 @@ def test_command__says_why_nothing_is_compared(ensemble):
     assert "Empty DataFrame" not in done.stdout
 
 
-def test_example__runs_and_its_claims_hold(tmp_path, monkeypatch, capsys):
+# -- the example --
+
+
+@pytest.fixture
+def example_folder(monkeypatch):
+    """Its parts are found beside the example, as when Python runs it."""
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+
+
+def test_example__runs_and_its_claims_hold(example_folder, tmp_path, monkeypatch, capsys):
     arguments = ["--seeds", "2", "--epochs", "300", "--quick", "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", [str(EXAMPLE), *arguments])
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out
     assert done.value.code == 0, printed
-    assert {"dynamics.png", "pruning.png", "digits.ensemble"} == {
-        path.name for path in (tmp_path / "out").iterdir()
-    }
+    figures = {"before_after.png", "dynamics.png", "pruning.png"}
+    assert figures | {"digits.ensemble"} == {path.name for path in (tmp_path / "out").iterdir()}
+    assert all(f"{tmp_path / 'out' / name}  Fig. " in printed for name in figures)
+    earlier, later = (line for line in printed.splitlines() if "without S(t), t = " in line)
+    assert "0 of 2 runs invert" in earlier
+    assert "of 2 runs invert" in later
+    assert printed.splitlines()[-1].endswith(f"are in {tmp_path / 'out'}")
     assert inpca.open_ensemble(tmp_path / "out" / "digits.ensemble").check() == []
+
+
+def test_architectures__that_do_not_invert_are_counted_and_said(
+    example_folder, digits, tmp_path, capsys
+):
+    from inversion.architectures import DEPTHS, WIDTHS, architectures
+
+    x, y = digits[0][:100], digits[1][:100]
+    architectures(tmp_path / "a.png", x, y, n_seeds=2, epochs=3)
+    printed = capsys.readouterr().out
+    assert printed.count("0 of 2 invert") == len(DEPTHS) * len(WIDTHS)
+    assert "nothing to draw" in printed
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_architectures__draw_those_that_invert_and_count_all(example_folder):
+    from inversion.architectures import Architecture, draw_architectures
+    from matplotlib.figure import Figure
+
+    nan = float("nan")
+    found = [
+        Architecture(2, 10, np.array([0.07, 0.09])),
+        Architecture(2, 20, np.array([0.08, nan])),
+        Architecture(8, 10, np.array([nan, nan])),
+        Architecture(8, 20, np.array([0.1, 0.1])),
+    ]
+    ax = Figure().add_subplot()
+    draw_architectures(ax, found, 100)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts == ["2 layers: 3 of 4 runs invert", "8 layers: 2 of 4 runs invert"]
+    assert ax.get_title() == r"$\phi$ at P = 100; 1 never invert"
+    np.testing.assert_allclose(found[0].spread, 0.02 / 2**0.5)
+    assert np.isnan(found[1].spread)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(2, 10), (8, 20)])
+def test_architectures__count_the_weights_of_the_network(example_folder, depth, width):
+    from inversion.architectures import Architecture
+    from inversion.setting import network
+
+    stack = network([0], depth, width)
+    n_weights = sum(weight.numel() for weight in stack._weights)
+    assert Architecture(depth, width, np.array([0.1])).n_weights == n_weights
