@@ -322,6 +322,28 @@ def test_kernels__say_the_same_without_compilation():
         assert slope(alpha, plain[0, 0], plain[1, 0], angles) == pytest.approx(expected, rel=1e-11)
 
 
+def test_square_roots__are_those_of_numpy():
+    log_p = np.linspace(-170, 0, 4001, dtype=np.float32)
+    roots, plain = np.empty((2, 4001), np.float32)
+    kernels_numba.square_roots(log_p, roots)
+    expected = np.exp(log_p.astype(np.float64) / 2)
+    error = np.abs(roots / expected - 1)
+    assert error[log_p > -5].max() < 2e-7
+    assert error.max() < 4e-6
+    kernels_numba.square_roots.py_func(log_p, plain)
+    np.testing.assert_allclose(plain, expected, rtol=1e-5)
+    extreme = np.array([0, -1e30, -np.inf, np.nan], np.float32)
+    roots = np.empty_like(extreme)
+    kernels_numba.square_roots(extreme, roots)
+    np.testing.assert_array_equal(roots, np.array([1, 0, 0, np.nan], np.float32))
+
+
+def test_cosine_and_sine__are_those_of_numpy():
+    for angle in np.linspace(0, np.pi / 2, 50):
+        found = kernels_numba.cosine_and_sine(angle)
+        np.testing.assert_allclose(found, (np.cos(angle), np.sin(angle)), rtol=0, atol=1e-15)
+
+
 # --- beside error and loss ------------------------------------------------------------------------
 
 
