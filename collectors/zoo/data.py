@@ -50,6 +50,7 @@ class DataSettings:
         and then permuted
     n_train, n_test : only so many samples, drawn at random; of digits, how many are test
         samples (0: all 1,797 are for training); for ``teacher``, how many are made
+    grey : average the channels of images (c, h, w), to (h, w)
     standardise : mean 0 and standard deviation 1 over the training set, for each channel, for
         each pixel, or not at all; by default for each channel of images and not of vectors
     noise : a further test set for each standard deviation of this white noise, added to the
@@ -63,10 +64,18 @@ class DataSettings:
     labels: str = "original"
     n_train: int | None = None
     n_test: int | None = None
+    grey: bool = False
     standardise: str | None = None
     noise: tuple[float, ...] = ()
     seed: int = 0
     spectrum: str = "sloppy"
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.name in DATA_SETS and not DATA_SETS[self.name].files:
+            raise InputError(
+                f"`path` (--data {self.path}) is for data sets that are read from files, and "
+                f"{self.name!r} is not; leave it out."
+            )
 
 
 def load_data(settings: DataSettings) -> Data:
@@ -90,6 +99,8 @@ def _load(settings: DataSettings) -> Data:
     found = DATA_SETS[settings.name].load(settings)
     n_classes = DATA_SETS[settings.name].n_classes or _count_classes(found)
     sets = {name: Split(x, y) for name, (x, y) in found.items() if len(y)}
+    if settings.grey:
+        sets = {name: Split(_grey(x), y) for name, (x, y) in sets.items()}
     sets = _subsets(sets, settings)
     sets = _standardised(sets, settings.standardise)
     if settings.labels not in LABELS:
@@ -127,7 +138,10 @@ def planned_classes(settings: DataSettings) -> int:
 
 def planned_shape(settings: DataSettings) -> tuple[int, ...]:
     """Shape of one input, without reading published files."""
-    return DATA_SETS[settings.name].shape or load_data(settings).shape
+    shape = DATA_SETS[settings.name].shape
+    if shape is None or (settings.grey and len(shape) != 3):
+        return load_data(settings).shape
+    return shape[1:] if settings.grey else shape
 
 
 def noise_name(sigma: float) -> str:
@@ -152,6 +166,15 @@ def digits() -> dict[str, Split]:
 
 
 # --- the options -----------------------------------------------------------------------------
+
+
+def _grey(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    if x.ndim != 4:
+        raise InputError(
+            f"`grey` averages the channels of images (c, h, w), and these inputs have shape "
+            f"{x.shape[1:]}; leave it out."
+        )
+    return x.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def _subsets(sets: dict[str, Split], settings: DataSettings) -> dict[str, Split]:
@@ -223,6 +246,7 @@ class DataSet:
     ----------
     load : settings → name of each set → inputs (N, …) float32, not standardised, and labels (N,)
     n_classes : C; None where only the labels tell
+    files : whether it is read from files
     published : numbers of training and test samples, where files hold the set
     shape : of one input; None where only the data tell
     count : folder → numbers of training and test samples in it; None if there is no folder
@@ -230,6 +254,7 @@ class DataSet:
 
     load: Callable[[DataSettings], arrays.Sets]
     n_classes: int | None
+    files: bool = False
     published: tuple[int, int] | None = None
     shape: tuple[int, ...] | None = None
     count: Callable[[Path], tuple[int, int] | None] | None = None
@@ -277,13 +302,16 @@ def _files(
 
 
 _IDX = "the folder with train-images-idx3-ubyte, t10k-labels-idx1-ubyte, …, as published or gzipped"
-_MNIST = DataSet(_files(idx.read_folder, _IDX), 10, (60_000, 10_000), (28, 28), idx.count_samples)
+_MNIST = DataSet(
+    _files(idx.read_folder, _IDX), 10, True, (60_000, 10_000), (28, 28), idx.count_samples
+)
 DATA_SETS = {
     "digits": DataSet(_digits, 10, shape=(8, 8)),
     "teacher": DataSet(_teacher, teacher.N_CLASSES, shape=(teacher.N_INPUTS,)),
     "cifar10": DataSet(
         _files(cifar.read_cifar10, "the unpacked folder cifar-10-batches-py"),
         10,
+        True,
         (50_000, 10_000),
         (3, 32, 32),
         cifar.count_samples,
@@ -291,6 +319,7 @@ DATA_SETS = {
     "cifar100": DataSet(
         _files(cifar.read_cifar100, "the unpacked folder cifar-100-python"),
         100,
+        True,
         (50_000, 10_000),
         (3, 32, 32),
         cifar.count_samples,
@@ -298,7 +327,7 @@ DATA_SETS = {
     "mnist": _MNIST,
     "kmnist": _MNIST,
     "fashion-mnist": _MNIST,
-    "npz": DataSet(_files(arrays.read_npz, "a .npz file with x_train and y_train"), None),
+    "npz": DataSet(_files(arrays.read_npz, "a .npz file with x_train and y_train"), None, True),
 }
 
 

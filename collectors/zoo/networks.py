@@ -8,6 +8,8 @@ the same probability for every class: trajectories start at ignorance.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, pairwise
 from math import prod
 
 import torch
@@ -18,6 +20,7 @@ from collectors.zoo.suggest import nearest
 from inpca.errors import InputError
 
 Shape = tuple[int, ...]
+TANH_WIDTHS = (10, 20, 40, 80)
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,11 @@ def mlp(shape: Shape, n_classes: int, width: int = 64) -> nn.Module:
     )
 
 
-def tanh(shape: Shape, n_classes: int, width: int = 20) -> nn.Module:
-    """One hidden layer of hyperbolic tangents: the network of inversion dynamics."""
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(prod(shape), width), nn.Tanh(), nn.Linear(width, n_classes)
-    )
+def tanh(shape: Shape, n_classes: int, width: int = 20, depth: int = 2) -> nn.Module:
+    """`depth` layers of weights, hyperbolic tangents between: networks of inversion dynamics."""
+    sizes = [prod(shape), *[width] * (depth - 1)]
+    hidden = [(nn.Linear(before, after), nn.Tanh()) for before, after in pairwise(sizes)]
+    return nn.Sequential(nn.Flatten(), *chain(*hidden), nn.Linear(width, n_classes))
 
 
 # --- for small images ------------------------------------------------------------------------
@@ -185,7 +188,6 @@ ARCHITECTURES = {
     # small
     "linear": Architecture(linear),
     "mlp": Architecture(mlp),
-    "tanh-20": Architecture(tanh),
     "cnn": Architecture(cnn, images=True),
     "attention": Architecture(Attention, images=True),
     "small-allcnn": Architecture(small_allcnn, images=True),
@@ -202,4 +204,11 @@ ARCHITECTURES = {
     # the paper's students of synthetic data
     "student-512": Architecture(paper.student),
     "student-512-512": Architecture(paper.deep_student),
+    # the networks of inversion dynamics: two layers, four, eight
+    **{f"tanh-{h}": Architecture(partial(tanh, width=h)) for h in TANH_WIDTHS},
+    **{
+        f"tanh-{depth}x{h}": Architecture(partial(tanh, width=h, depth=depth))
+        for depth in (4, 8)
+        for h in TANH_WIDTHS
+    },
 }

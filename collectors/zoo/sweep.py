@@ -159,7 +159,10 @@ def _data(entry: Entry, folder: Path) -> DataSettings:
     values = {key: _DATA[key](value) for key, value in found.items()}
     if "path" in values:
         values["path"] = str(folder / values["path"])
-    return DataSettings(**values)
+    try:
+        return DataSettings(**values)
+    except InputError as error:
+        entry.fail(str(error))
 
 
 def _noise(entry: Entry) -> tuple[float, ...]:
@@ -172,6 +175,7 @@ _DATA: Mapping[str, Callable[[Entry], Any]] = {
     "labels": lambda entry: entry.choice(LABELS),
     "n_train": lambda entry: entry.whole(2),
     "n_test": lambda entry: entry.whole(0),
+    "grey": Entry.flag,
     "standardise": lambda entry: entry.choice(STANDARDISE),
     "noise": _noise,
     "seed": lambda entry: entry.whole(0),

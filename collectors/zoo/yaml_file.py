@@ -65,6 +65,12 @@ class Entry:
             self.fail(f"{self.name} must be text, not {self.value!r}.")
         return self.value
 
+    def flag(self) -> bool:
+        """True or false."""
+        if not isinstance(self.value, bool):
+            self.fail(f"{self.name} must be true or false, not {self.value!r}.")
+        return self.value
+
     def number(self, *, above: float = -float("inf"), at_least: float = -float("inf")) -> float:
         """A number; ``1e-3``, which YAML takes for text for want of a point, is one too."""
         try:

@@ -155,7 +155,7 @@ def plot_before_after(
         )
     radii.set(xlabel="$R_+$", ylabel="$R_-$")
     distances.set(xlabel="$D$", ylabel="runs")
-    distances.yaxis.get_major_locator().set_params(integer=True)
+    distances.yaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
     for one in axes:
         _finish(one)
     return list(axes)

@@ -161,12 +161,14 @@ def test_sweep__parts_are_the_whole(folder):
         ("common: {", "common: {checkpoints: some, ", 4, "stands twice"),
         ("common: {", "common: [", 4, "this is no YAML"),
         ("data: {name: npz, path: blobs.npz}", "data: npz", 2, "must be a mapping"),
+        ("name: npz", "name: digits", 2, "read from files, and 'digits' is not"),
+        ("name: npz", "name: npz, grey: 1", 2, "`grey` must be true or false, not 1"),
     ],
     ids=[
         "architecture", "column", "synonym", "optimizer", "data", "key", "lr-text", "lr-negative",
         "epochs-0", "epochs-float", "seeds", "lr-missing", "twice", "seed-twice",
         "common-and-grid", "init", "checkpoints", "yaml",
-        "mapping",
+        "mapping", "path", "grey",
     ],
 )  # fmt: skip
 def test_sweep__mistake_is_shown_with_its_line(folder, old, new, line, words):

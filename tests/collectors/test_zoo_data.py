@@ -17,6 +17,7 @@ from collectors.zoo.data import (
     load_data,
     planned_classes,
     planned_samples,
+    planned_shape,
 )
 from collectors.zoo.idx import read_folder, read_idx
 from collectors.zoo.teacher import eigenvalues, teacher_data
@@ -53,6 +54,22 @@ def test_digits__may_all_be_for_training():
     spread = pixels.std(axis=0)
     np.testing.assert_allclose(pixels.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(spread[spread > 0], 1, atol=1e-6)
+
+
+def test_grey__is_the_mean_of_the_channels(tmp_path):
+    x = np.random.default_rng(0).random((6, 3, 4, 4)).astype(np.float32)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(6) % 2)
+    settings = DataSettings("npz", str(tmp_path / "d.npz"), grey=True, standardise="none")
+    np.testing.assert_allclose(load_data(settings).sets["train"].x, x.mean(axis=1), atol=1e-6)
+    assert planned_shape(settings) == (4, 4)
+    assert planned_shape(DataSettings("cifar10", "nowhere", grey=True)) == (32, 32)
+    with pytest.raises(InputError, match=r"`grey` averages the channels .* shape \(8, 8\)"):
+        load_data(DataSettings("digits", grey=True))
+
+
+def test_path__of_a_set_that_is_not_in_files_is_refused():
+    with pytest.raises(InputError, match=r"`path` \(--data folder\) .* 'digits' is not"):
+        DataSettings("digits", "folder")
 
 
 def test_labels__by_parity_are_the_digits_modulo_two():
