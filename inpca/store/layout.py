@@ -138,7 +138,7 @@ def encode(values: Array) -> bytes:
     return body + checksum(body)
 
 
-def decode(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
+def decode(data: bytes | memoryview, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
     """The chunk of `shape` in `data`, a view; CorruptChunk if it is not what was written."""
     text = dtype.kind == "T"
     expected = math.prod(shape) * dtype.itemsize + CRC_BYTES
@@ -241,7 +241,7 @@ class ShardLayout:
         chunks = padded.reshape(self.n_chunks, self.chunk_samples, self.n_classes)
         return b"".join([*map(encode, chunks), self.index])
 
-    def decode(self, data: bytes, index: int, start: int, out: Array) -> None:
+    def decode(self, data: bytes | memoryview, index: int, start: int, out: Array) -> None:
         """Copy what inner chunk `index`, with bytes `data`, has of the samples of `out`.
 
         `out` begins at sample `start`, shape (n, n_classes).

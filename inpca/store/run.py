@@ -386,7 +386,9 @@ def _check_index(descriptor: int, layout: ShardLayout, whole: bytes | None) -> N
         raise CorruptChunk("has a damaged index of chunks")
 
 
-def _inner_chunk(descriptor: int, layout: ShardLayout, index: int, whole: bytes | None) -> bytes:
+def _inner_chunk(
+    descriptor: int, layout: ShardLayout, index: int, whole: bytes | None
+) -> bytes | memoryview:
     if whole is not None:
-        return whole[: layout.chunk_bytes]
+        return memoryview(whole)[: layout.chunk_bytes]  # not copied
     return os.pread(descriptor, layout.chunk_bytes, index * layout.chunk_bytes)
