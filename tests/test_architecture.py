@@ -14,7 +14,7 @@ PACKAGE = ROOT / "inpca"
 # A room may import the rooms before it.
 ROOMS = ["floor", "store", "distance", "embedding", "geometry", "plotting", "desk"]
 # What stands on no floor and in no room: the desk at the door, after everything.
-DESK = {"cli", "export", "summary"}
+DESK = {"__main__", "cli", "export", "summary"}
 # Public faces of a room, which stand beside the package's own.
 FACES = {"inversion": "geometry", "trajectories": "geometry"}
 ONE_PLACE = {

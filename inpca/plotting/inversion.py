@@ -75,9 +75,9 @@ def plot_epochs(
     coloured = [name for name in curves if name not in grey]
     for name, values in curves.items():
         runs = _runs(values, len(times), name)
-        if name in grey:
-            looks = {"color": _GREY, "linestyle": _GREY_STYLES[list(grey).index(name) % 3]}
-            looks["zorder"] = 1.5  # lines are at 2
+        if name in grey:  # lines are at 2
+            style = _GREY_STYLES[list(grey).index(name) % 3]
+            looks = {"color": _GREY, "linestyle": style, "zorder": 1.5}
         else:
             looks = _looks(coloured.index(name))
         _draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
