@@ -18,7 +18,7 @@ from inpca.store.claim import alone
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from inpca.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-m", "inpca", *map(str, arguments)]
     environment = os.environ | {"MPLBACKEND": "agg"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
