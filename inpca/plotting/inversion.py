@@ -142,17 +142,14 @@ def plot_before_after(
         figure = require("matplotlib.pyplot").figure(figsize=(5, 7), layout="constrained")
         axes = list(figure.subplots(2, 1))
     radii, distances = axes
+    both = [np.asarray(values["centre_distance"]) for values in (before, after)]
+    bins = np.histogram_bin_edges(np.concatenate(both), 30)
     for number, (name, values) in enumerate({"before": before, "after": after}.items()):
         looks: dict[str, Any] = {"color": COLORS[number], "alpha": 0.7}
         plus, minus = (np.asarray(values[f"radius_{sign}"]) for sign in ("plus", "minus"))
         radii.scatter(plus, minus, s=18, label=f"{name} training", marker="os"[number], **looks)
-        distances.hist(
-            np.asarray(values["centre_distance"]),
-            bins="auto",
-            label=f"{name} training",
-            hatch=("", "//")[number],
-            **looks,
-        )
+        hatch = ("", "//")[number]
+        distances.hist(both[number], bins, label=f"{name} training", hatch=hatch, **looks)
     radii.set(xlabel="$R_+$", ylabel="$R_-$")
     distances.set(xlabel="$D$", ylabel="runs")
     distances.yaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
