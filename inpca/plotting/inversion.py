@@ -143,7 +143,7 @@ def plot_before_after(
         axes = list(figure.subplots(2, 1))
     radii, distances = axes
     both = [np.asarray(values["centre_distance"]) for values in (before, after)]
-    bins = np.histogram_bin_edges(np.concatenate(both), 30)
+    bins = np.histogram_bin_edges(np.concatenate(both), 30).tolist()
     for number, (name, values) in enumerate({"before": before, "after": after}.items()):
         looks: dict[str, Any] = {"color": COLORS[number], "alpha": 0.7}
         plus, minus = (np.asarray(values[f"radius_{sign}"]) for sign in ("plus", "minus"))
