@@ -265,7 +265,7 @@ def plot_fractions(
         )
     ax.set_xscale("log")
     ax.set(xlabel="weights", ylabel=r"fraction of stragglers $\phi$")
-    _finish(ax, below=False)
+    _finish(ax)
     return ax
 
 
