@@ -27,7 +27,8 @@ def attribution(
         typer.Option(
             "--late",
             help="without --samples: this share of the samples, those learnt last on average over "
-            "all runs; not the stragglers, which --samples takes",
+            "all runs; most stragglers are among them, but a straggler is wrong at the inversion, "
+            "whenever it is learnt; give those with --samples",
         ),
     ] = 0.1,
     components: Annotated[
