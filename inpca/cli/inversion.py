@@ -69,7 +69,8 @@ def inversion(
     runs = of_runs.invert_runs(ensemble, sample_set, layer=layer or None, method=method)  # type: ignore[arg-type]
     table = of_runs.inversion_table(runs, details=details or as_json)
     pairs = of_runs.conservation_table(runs, by or None)
-    _show(table, pairs, of_runs.conservation_note(runs, pairs), as_json)
+    notes = [of_runs.conservation_note(runs, pairs), of_runs.pruned_note(runs)]
+    _show(table, pairs, notes, as_json)
     if stragglers is not None or plan is not None:
         mask = of_runs.common_stragglers(runs, run or None)
         _write(mask, sample_set, seed, stragglers, plan)
@@ -90,7 +91,7 @@ def _check_targets(stragglers: Path | None, plan: Path | None, run: str) -> None
         raise InputError(f"`--plan` must be a folder; {plan} is a file.")
 
 
-def _show(table: Any, pairs: Any, note: str, as_json: bool) -> None:
+def _show(table: Any, pairs: Any, notes: list[str], as_json: bool) -> None:
     if as_json:
         parts = {"runs": table, "conservation": pairs}
         records = {name: json.loads(one.to_json(orient="records")) for name, one in parts.items()}
@@ -100,7 +101,7 @@ def _show(table: Any, pairs: Any, note: str, as_json: bool) -> None:
         if not pairs.empty:
             typer.echo()
             print_table(pairs, as_json=False)
-    if note:
+    for note in filter(None, notes):
         typer.echo(note, err=True)
 
 

@@ -30,12 +30,17 @@ _FEW_PAIRS = 10
 class RunInversion:
     """What one run did.
 
+    A run trained on a part of the samples is recorded on all of them: its observables are of the
+    samples trained on, as its recorder was told, but its training error, φ and stragglers count
+    all samples, also those left out. Which they are is not in the store.
+
     Attributes
     ----------
     run : its id
     config : its configuration
     epochs : of its checkpoints; their numbers where epochs are not known
-    observables, train_error : of its checkpoints; empty where none were recorded
+    observables : of its checkpoints; empty where none were recorded
+    train_error : of its checkpoints, over all samples recorded
     inversion : where it turned; None where it has no observables
     stragglers : S(t*), mask (n_samples,); None without an inversion
     """
@@ -47,6 +52,11 @@ class RunInversion:
     train_error: NDArray[np.float64]
     inversion: Inversion | None
     stragglers: NDArray[np.bool_] | None
+
+    @property
+    def pruned(self) -> bool:
+        """Whether its configuration says, as a sweep's does, that it left samples out."""
+        return self.config.get("keep_digest") is not None
 
     @property
     def verdict(self) -> str:
@@ -70,7 +80,8 @@ def invert_runs(
 ) -> list[RunInversion]:
     """The inversion and the stragglers of every run of `ensemble`, run 2 before run 10.
 
-    The predictions of one checkpoint of a run are read, that of its t*.
+    The predictions of one checkpoint of a run are read, that of its t*. Training errors, φ and
+    stragglers are over all samples of the set, also of runs that left some out (`RunInversion`).
 
     Parameters
     ----------
@@ -175,6 +186,8 @@ def common_stragglers(runs: Sequence[RunInversion], run: str | None = None) -> N
 def inversion_table(runs: Sequence[RunInversion], *, details: bool = False) -> pd.DataFrame:
     """One row per run: verdict, t*, φ, number of stragglers, t* of each observable.
 
+    φ and stragglers of pruned runs count all samples recorded, see `pruned_note`.
+
     Columns: run, verdict, epoch (t*, median of the observables), checkpoint, phi, n_stragglers,
     then ``t_<observable>`` and ``rise_<observable>`` (way back over way there) of each; with
     `details`, of more than two classes, also of every class and pair.
@@ -253,6 +266,18 @@ def conservation_note(runs: Sequence[RunInversion], pairs: pd.DataFrame) -> str:
             "rather take z_null, or at least 5 runs."
         )
     return ""
+
+
+def pruned_note(runs: Sequence[RunInversion]) -> str:
+    """What to know of the numbers of runs that left samples out; empty text if none did."""
+    n_pruned = sum(one.pruned and one.inversion is not None for one in runs)
+    if not n_pruned:
+        return ""
+    return (
+        f"{n_pruned} of {count(len(runs), 'run')} left samples out (`keep`): their verdict and t* "
+        "are of the samples trained on, but their training error, phi and stragglers count all "
+        "samples recorded, also those left out."
+    )
 
 
 def _likeness(wanted: str, name: str) -> float:

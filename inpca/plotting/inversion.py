@@ -15,7 +15,8 @@ from inpca.errors import InputError
 from inpca.geometry.finite_size import FractionLimit
 from inpca.geometry.inversion import over_classes
 from inpca.geometry.inversion_runs import RunInversion
-from inpca.plotting.style import COLORS, LINE_STYLES, require
+from inpca.plotting import panels
+from inpca.plotting.style import COLORS, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,9 +33,7 @@ NAMES = {
     "train_error": "training error",
     "test_error": "test error",
 }
-_SHADE = "0.88"
 _GREY, _GREY_STYLES = "0.45", ("--", ":", "-.")
-_BAND, _INVERSION = "± 2 standard deviations", "inversion"
 
 
 def plot_epochs(
@@ -79,12 +78,12 @@ def plot_epochs(
             style = _GREY_STYLES[list(grey).index(name) % 3]
             looks = {"color": _GREY, "linestyle": style, "zorder": 1.5}
         else:
-            looks = _looks(coloured.index(name))
+            looks = panels.looks(coloured.index(name))
         _draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
-    _log_epochs(ax, times)
+    panels.log_epochs(ax, times)
     if inversion is not None:
-        _shade(ax, *inversion)
-    _finish(ax)
+        panels.shade(ax, *inversion)
+    panels.finish(ax)
     return ax
 
 
@@ -117,11 +116,11 @@ def plot_against_error(
             )
         for position, (x, y) in enumerate(zip(error, runs)):
             label = NAMES.get(name, name) if position == 0 else None
-            ax.plot(x, y, label=label, alpha=max(0.25, 1 / len(runs)), **_looks(number))
+            ax.plot(x, y, label=label, alpha=max(0.25, 1 / len(runs)), **panels.looks(number))
     if phi is not None:
-        _shade(ax, *phi)
+        panels.shade(ax, *phi)
     ax.set_xlabel(r"training error $\epsilon_{tr}$")
-    _finish(ax)
+    panels.finish(ax)
     return ax
 
 
@@ -154,7 +153,7 @@ def plot_before_after(
     distances.set(xlabel="$D$", ylabel="runs")
     distances.yaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
     for one in axes:
-        _finish(one)
+        panels.finish(one)
     return list(axes)
 
 
@@ -181,15 +180,15 @@ def plot_levels(
     ax = _axes(ax)
     for number, (name, values) in enumerate(curves.items()):
         runs = _runs(values, len(x), name)
-        looks = _looks(number)
+        looks = panels.looks(number)
         marker = "osDv^"[number % 5]
         ax.plot(x, runs.mean(axis=0), marker=marker, ms=4, label=NAMES.get(name, name), **looks)
         _band(ax, x, runs, looks["color"])
     if phi is not None:
-        _shade(ax, *phi)
+        panels.shade(ax, *phi)
     ax.set_xlabel(r"$\epsilon_{tr}$ at which the samples left out were misclassified")
     ax.set_ylabel(ylabel)
-    _finish(ax)
+    panels.finish(ax)
     return ax
 
 
@@ -227,7 +226,7 @@ def plot_fraction_limit(
     ax.set_xticks(x, [f"{size:g}" for size in x], rotation=45)
     ax.set_xticks([], minor=True)
     ax.set(xlabel="size of the training set $P$", ylabel=r"fraction of stragglers $\phi$")
-    _finish(ax, below=False)
+    panels.finish(ax, below=False)
     return ax
 
 
@@ -265,7 +264,7 @@ def plot_fractions(
         )
     ax.set_xscale("log")
     ax.set(xlabel="weights", ylabel=r"fraction of stragglers $\phi$")
-    _finish(ax)
+    panels.finish(ax)
     return ax
 
 
@@ -286,20 +285,20 @@ def plot_dynamics(runs: Sequence[RunInversion], *, figure: "Figure | None" = Non
     for one in shown:
         first = one is shown[0]
         for number, (name, values) in enumerate(_scalars(one).items()):
-            looks = {**_looks(number), "alpha": max(0.25, 1 / len(shown))}
+            looks = {**panels.looks(number), "alpha": max(0.25, 1 / len(shown))}
             label = NAMES.get(name, name) if first else None
             left.plot(one.epochs, values, label=label, **looks)
             right.plot(one.train_error, values, label=label, **looks)
-    _log_epochs(left, np.concatenate([one.epochs for one in shown]))
-    right.set_xlabel(r"training error $\epsilon_{tr}$")
+    panels.log_epochs(left, np.concatenate([one.epochs for one in shown]))
+    right.set_xlabel(_error_label(shown))
     turned = [one.inversion for one in shown if one.inversion is not None and one.inversion.found]
     if turned:
         epochs = [point.epoch for each in turned for point in each.points.values()]
-        _shade(left, min(epochs), max(epochs))
+        panels.shade(left, min(epochs), max(epochs))
         phi = [each.phi for each in turned]
-        _shade(right, min(phi), max(phi))
-    _finish(left)
-    _finish(right)
+        panels.shade(right, min(phi), max(phi))
+    panels.finish(left)
+    panels.finish(right)
     return figure
 
 
@@ -318,6 +317,12 @@ def save_dynamics(
     figure = require("matplotlib.figure").Figure(figsize=(10, 4.2), layout="constrained")
     plot_dynamics(runs, figure=figure).savefig(target, dpi=dpi)
     return target
+
+
+def _error_label(runs: Sequence[RunInversion]) -> str:
+    """Pruned runs have the error on samples that they were not trained on in theirs."""
+    pruned = any(one.pruned for one in runs)
+    return "error on all samples recorded" if pruned else r"training error $\epsilon_{tr}$"
 
 
 def _scalars(one: RunInversion) -> dict[str, Floats]:
@@ -341,12 +346,6 @@ def _runs(values: ArrayLike, length: int, name: str) -> Floats:
     return runs
 
 
-def _looks(number: int) -> dict[str, Any]:
-    """Colour and line style of a curve: two cues, so that it keeps its meaning in grey."""
-    style = LINE_STYLES[number % len(LINE_STYLES)]
-    return {"color": COLORS[number % len(COLORS)], "linestyle": style}
-
-
 def _draw_runs(
     ax: Any, x: Floats, runs: Floats, label: str, looks: dict[str, Any], each: bool
 ) -> None:
@@ -361,36 +360,6 @@ def _draw_runs(
 def _band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
     if len(runs) > 1:
         mean, spread = runs.mean(axis=0), 2 * runs.std(axis=0)
-        told = any(label == _BAND for label in ax.get_legend_handles_labels()[1])
-        label = None if told else _BAND
+        told = any(label == panels.BAND for label in ax.get_legend_handles_labels()[1])
+        label = None if told else panels.BAND
         ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0, label=label)
-
-
-def _shade(ax: Any, first: float, last: float) -> None:
-    """A grey band where the inversion is, never thinner than a line."""
-    ax.axvspan(first, last, color=_SHADE, zorder=0, label=_INVERSION)
-    if first == last:
-        ax.axvline(first, color=_SHADE, zorder=0, lw=2)
-
-
-def _log_epochs(ax: Any, times: Floats) -> None:
-    """Logarithmic from the first epoch on, linear from 0 to it, numbers without powers."""
-    first = float(times[times > 0].min(initial=np.inf))
-    ax.set_xscale("symlog", linthresh=first if np.isfinite(first) else 1.0)
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.set_xlim(times.min(), times.max())
-    ax.set_xlabel("epoch")
-
-
-def _finish(ax: Any, below: bool = True) -> None:
-    """Grid and legend; `below` the axes, where no curve is, or among a few points."""
-    ax.grid(alpha=0.25)
-    said = dict(zip(*reversed(ax.get_legend_handles_labels())))
-    labels = sorted(said, key=[_BAND, _INVERSION].count)  # curves first, what they have last
-    handles = [said[label] for label in labels]
-    place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2}
-    looks = {"frameon": False, **place} if below else {"framealpha": 0.8, "edgecolor": "none"}
-    legend = ax.legend(handles, labels, fontsize=9, **looks)
-    for handle, label in zip(legend.legend_handles, labels):
-        if label != _BAND:
-            handle.set_alpha(1.0)  # runs are faint where there are many of them
