@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 
 Floats = NDArray[np.float64]
 _PARAMETERS = 3
@@ -124,8 +125,8 @@ def _no_fit(fraction: Floats, why: str) -> InputError:
 def _check(
     sizes: ArrayLike, fractions: ArrayLike, errors: ArrayLike | None
 ) -> tuple[Floats, Floats, Floats | None]:
-    size, fraction = (np.asarray(values, dtype=np.float64) for values in (sizes, fractions))
-    error = None if errors is None else np.asarray(errors, dtype=np.float64)
+    size, fraction = real_numbers(sizes, "sizes"), real_numbers(fractions, "fractions")
+    error = None if errors is None else real_numbers(errors, "errors")
     shapes = {values.shape for values in (size, fraction, error) if values is not None}
     if size.ndim != 1 or len(shapes) != 1:
         raise InputError(

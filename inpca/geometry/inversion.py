@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 
 Method = Literal["argmin", "unimodal"]
 Extremum = Literal["minimum", "maximum"]
@@ -36,9 +37,9 @@ class InversionPoint:
 
     Attributes
     ----------
-    verdict : ``"inversion"``; ``"monotone"``: it does not turn back after segregating (or less
-        than `tolerance`, or than noise allows to tell); ``"no segregation"``: its first value is
-        its extremum
+    verdict : ``"inversion"``; ``"monotone"``: it does not turn back after segregating;
+        ``"no segregation"``: it goes the other way from the start. A way of at most `tolerance` of
+        the other, or than noise explains, is none
     index : checkpoint of the extremum; None without an inversion
     epoch : t*, the epoch of that checkpoint; NaN without an inversion
     value : the observable at its extremum (of the fitted curve, with ``method="unimodal"``)
@@ -132,7 +133,7 @@ def inversion_point(
     epochs : their epochs, increasing, (n_checkpoints,); by default 0, 1, 2, …
     extremum : ``"minimum"`` for radii, ``"maximum"`` for the distance of the centres
     method : ``"argmin"`` or ``"unimodal"``
-    tolerance : a way back of at most this share of the way there is none
+    tolerance : a way back of at most this share of the way there is none, and the reverse
 
     Raises
     ------
@@ -151,7 +152,7 @@ def inversion_point(
     times = _check_epochs(epochs, len(series))
     check_choice(extremum, Extremum, "extremum")
     check_choice(method, Method, "method")
-    if not 0 <= tolerance < 1:
+    if not 0 <= real_numbers(tolerance, "tolerance") < 1:
         raise InputError(f"`tolerance` must be in [0, 1), not {tolerance}.")
     sign = 1.0 if extremum == "minimum" else -1.0
     fit = unimodal_fit(sign * series)
@@ -314,7 +315,7 @@ def _without_outliers(values: Floats, noise: float) -> Floats:
 
 def _verdict(fall: float, rise: float, tolerance: float, evidence: tuple[bool, bool]) -> Verdict:
     falls, rises = evidence
-    if fall <= 0 or not falls:
+    if fall <= tolerance * rise or not falls:
         return "no segregation"
     if rise <= tolerance * fall or not rises:
         return "monotone"
@@ -331,11 +332,15 @@ def _evidence(values: Floats, fit: Floats, noise: float) -> tuple[bool, bool]:
 
 
 def _noise(residuals: Floats) -> float:
-    """Standard deviation of what the unimodal curve leaves, by the median, so without outliers.
+    """Standard deviation of what the unimodal curve leaves, without outliers.
 
-    Not from differences of neighbours, which where checkpoints are sparse are mostly trend.
+    The median tells it; but where noise is smaller than the steps of the curve, which then passes
+    through most values, the others do, save the largest twentieth. Not differences of neighbours:
+    where checkpoints are sparse they are mostly trend.
     """
-    return float(1.4826 * np.median(np.abs(residuals)))
+    sizes = np.sort(np.abs(residuals))
+    most = sizes[: len(sizes) - max(1, len(sizes) // 20)]
+    return float(max(1.4826 * np.median(sizes), np.sqrt(np.mean(most**2))))
 
 
 def _each_class(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Floats]]:
@@ -351,7 +356,7 @@ def _each_class(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Flo
 
 
 def _check_series(values: ArrayLike, name: str, at_least: int = 3) -> Floats:
-    series = np.asarray(values, dtype=np.float64)
+    series = real_numbers(values, name)
     if series.ndim != 1 or len(series) < at_least:
         raise InputError(
             f"`{name}` must be one number per checkpoint, at least {at_least} of them, not of "
@@ -369,12 +374,11 @@ def _check_series(values: ArrayLike, name: str, at_least: int = 3) -> Floats:
 def _check_epochs(epochs: ArrayLike | None, length: int) -> Floats:
     if epochs is None:
         return np.arange(length, dtype=np.float64)
-    times = np.asarray(epochs, dtype=np.float64)
-    if times.shape != (length,) or not (np.diff(times) > 0).all():
-        raise InputError(
-            f"`epochs` must increase, one per checkpoint, shape ({length},); it has shape "
-            f"{times.shape}."
-        )
+    times = real_numbers(epochs, "epochs")
+    if times.shape != (length,):
+        raise InputError(f"`epochs` must be one per checkpoint, ({length},), not {times.shape}.")
+    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        raise InputError(f"`epochs` must be finite and increase, not {np.array2string(times)}.")
     return times
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 from inpca.units import count
 
 Zeros = Literal["raise", "drop"]
@@ -95,7 +96,7 @@ def radii(activations: ArrayLike, labels: ArrayLike, *, zeros: Zeros = "raise") 
     >>> found.radius.round(3), found.centre_distance.round(3)
     (array([0.   , 0.707]), np.float64(1.581))
     """
-    values = np.asarray(activations, dtype=np.float64)
+    values = real_numbers(activations, "activations")
     if values.ndim < 2:
         raise InputError(
             f"`activations` must have shape (…, n_samples, n_units), not {values.shape}."
@@ -126,7 +127,7 @@ class Moments:
 
     def add(self, activations: ArrayLike, labels: ArrayLike) -> None:
         """Add a batch, (…, n_samples, n_units), of the same leading axes and units every time."""
-        values = np.asarray(activations, dtype=np.float64)
+        values = real_numbers(activations, "activations")
         classes = _check_labels(labels, values.shape[-2])
         units, kept = self._unit_vectors(values)
         for label in np.unique(classes):

@@ -282,12 +282,29 @@ def test_inversion__has_no_phi_unless_all_observables_turn():
     assert found.points["radius_plus"].found
 
 
+def test_inversion_point__of_a_curve_that_only_rises_is_none():
+    rng = np.random.default_rng(5)
+    steps = np.arange(100) / 100
+    for noise, curve in ((0.01, steps), (1e-7, 0.9 + 0.05 * steps**3)):
+        for _ in range(20):
+            values = curve + noise * rng.standard_normal(100)
+            for method in ("argmin", "unimodal"):
+                assert not inv.inversion_point(values, method=method).found
+                assert not inv.inversion_point(-values, method=method).found
+    small = inv.inversion_point([0.01, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+    assert (small.verdict, small.fall, small.rise) == ("no segregation", 0.01, 8.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (([1.0, 2.0],), "at least 3"),
         (([1.0, np.nan, 2.0],), "is nan at checkpoint 1"),
-        (([1.0, 0.5, 2.0], [0, 2, 1]), "`epochs` must increase"),
+        (([1.0, 0.5, 2.0], [0, 2, 1]), r"`epochs` must be finite and increase, not \[0. 2. 1.\]"),
+        (([1.0, 0.5, 2.0], [0, 1, np.inf]), "`epochs` must be finite"),
+        (([1.0, 0.5, 2.0], [0, 1]), r"one per checkpoint, \(3,\), not \(2,\)"),
+        ((["a", "b", "c"],), "`values` must be real numbers, not <U1"),
+        (([1.0, 0.5j, 2.0],), "`values` must be real numbers, not complex128"),
     ],
 )
 def test_inversion_point__refuses(arguments, message):
@@ -524,3 +541,17 @@ def test_pruning_plan__leaves_out_the_set_or_as_many_others():
 def test_pruning_plan__refuses(sets, message):
     with pytest.raises(InputError, match=message):
         inv.pruning_plan(sets)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: inv.radii([["a", "b"]], [0]), "activations"),
+        (lambda: inv.radii(np.ones((4, 2)) * 1j, [0, 0, 1, 1]), "activations"),
+        (lambda: inv.fraction_limit(["x"] * 6, [0.1] * 6), "sizes"),
+    ],
+    ids=["text", "complex", "sizes"],
+)
+def test_arguments__that_are_no_numbers_are_named(call, name):
+    with pytest.raises(InputError, match=f"`{name}` must be real numbers, not "):
+        call()
