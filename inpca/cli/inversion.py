@@ -54,7 +54,12 @@ def inversion(
     ] = "",
     seed: Annotated[int, typer.Option(help="--plan: seed of the samples at random")] = 0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="also draw the dynamics into this file")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="also draw the dynamics into this file, a row of panels for each value of --by",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -75,7 +80,7 @@ def inversion(
         mask = of_runs.common_stragglers(runs, run or None)
         _write(mask, sample_set, seed, stragglers, plan)
     if output is not None:
-        typer.echo(save_dynamics(runs, output), err=True)
+        typer.echo(save_dynamics(runs, output, by=by or None), err=True)
 
 
 def _check_targets(stragglers: Path | None, plan: Path | None, run: str) -> None:

@@ -22,6 +22,7 @@ from inpca.store.run import Run
 from inpca.units import count
 
 NOT_RECORDED = "not recorded"
+DEFAULT_BY = "architecture"
 # Pairs of five runs.
 _FEW_PAIRS = 10
 
@@ -209,6 +210,35 @@ def inversion_table(runs: Sequence[RunInversion], *, details: bool = False) -> p
     return table.astype({"checkpoint": "Int64", "n_stragglers": "Int64"})
 
 
+def group_runs(
+    runs: Sequence[RunInversion], by: str | None = None
+) -> dict[str, list[RunInversion]]:
+    """The runs of each value of a setting, in their order.
+
+    Parameters
+    ----------
+    by : key of the configuration; runs without it are a group "–". By default `DEFAULT_BY`, and
+        one group if no run has it
+
+    Raises
+    ------
+    InputError
+        If no run has `by`.
+    """
+    key = DEFAULT_BY if by is None else by
+    known = {name for one in runs for name in one.config}
+    if by is not None and by not in known:
+        near = sorted(sorted(known), key=lambda name: _likeness(by, name), reverse=True)
+        raise InputError(
+            f"`by` must be a setting of the runs, not {by!r}; the nearest first: "
+            f"{', '.join(near) or 'they have none'}."
+        )
+    groups: dict[str, list[RunInversion]] = {}
+    for one in runs:
+        groups.setdefault(str(one.config.get(key, "–")), []).append(one)
+    return groups
+
+
 def conservation_table(runs: Sequence[RunInversion], by: str | None = None) -> pd.DataFrame:
     """Conservation of stragglers within each group of runs, and between each two groups.
 
@@ -217,27 +247,18 @@ def conservation_table(runs: Sequence[RunInversion], by: str | None = None) -> p
 
     Parameters
     ----------
-    by : key of the configuration that groups the runs; runs without it are a group "–". By default
-        ``"architecture"``, and one group if no run has it
+    by : key of the configuration that groups the runs, see `group_runs`
 
     Raises
     ------
     InputError
         If no run has `by`.
     """
-    key = "architecture" if by is None else by
-    known = {name for one in runs for name in one.config}
-    if by is not None and by not in known:
-        near = sorted(sorted(known), key=lambda name: _likeness(by, name), reverse=True)
-        raise InputError(
-            f"`by` must be a setting of the runs, not {by!r}; the nearest first: "
-            f"{', '.join(near) or 'they have none'}."
-        )
-    groups: dict[str, list[NDArray[np.bool_]]] = {}
-    for one in runs:
-        if one.stragglers is not None:
-            groups.setdefault(str(one.config.get(key, "–")), []).append(one.stragglers)
-    masks = {name: np.stack(group) for name, group in groups.items()}
+    groups = {
+        name: [one.stragglers for one in group if one.stragglers is not None]
+        for name, group in group_runs(runs, by).items()
+    }
+    masks = {name: np.stack(group) for name, group in groups.items() if group}
     names, rows = list(masks), []
     for position, name in enumerate(names):
         if len(masks[name]) > 1:

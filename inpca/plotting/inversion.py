@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.errors import InputError
 from inpca.geometry.finite_size import FractionLimit
 from inpca.geometry.inversion import over_classes
-from inpca.geometry.inversion_runs import RunInversion
+from inpca.geometry.inversion_runs import DEFAULT_BY, RunInversion, group_runs
 from inpca.plotting import panels
 from inpca.plotting.style import COLORS, require
 
@@ -33,6 +33,7 @@ NAMES = {
     "train_error": "training error",
     "test_error": "test error",
 }
+_MAX_ROWS = 6
 _GREY, _GREY_STYLES = "0.45", ("--", ":", "-.")
 
 
@@ -79,7 +80,7 @@ def plot_epochs(
             looks = {"color": _GREY, "linestyle": style, "zorder": 1.5}
         else:
             looks = panels.looks(coloured.index(name))
-        _draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
+        panels.draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
     panels.log_epochs(ax, times)
     if inversion is not None:
         panels.shade(ax, *inversion)
@@ -183,7 +184,7 @@ def plot_levels(
         looks = panels.looks(number)
         marker = "osDv^"[number % 5]
         ax.plot(x, runs.mean(axis=0), marker=marker, ms=4, label=NAMES.get(name, name), **looks)
-        _band(ax, x, runs, looks["color"])
+        panels.band(ax, x, runs, looks["color"])
     if phi is not None:
         panels.shade(ax, *phi)
     ax.set_xlabel(r"$\epsilon_{tr}$ at which the samples left out were misclassified")
@@ -268,42 +269,47 @@ def plot_fractions(
     return ax
 
 
-def plot_dynamics(runs: Sequence[RunInversion], *, figure: "Figure | None" = None) -> "Figure":
-    """Observables and training error of all runs of an ensemble, two panels (Figs. 1b and 3a).
+def plot_dynamics(
+    runs: Sequence[RunInversion], *, by: str | None = None, figure: "Figure | None" = None
+) -> "Figure":
+    """Observables and training error of all runs of an ensemble (Figs. 1b and 3a).
+
+    Two panels, or a row of two for each value of the setting `by`, with the same axes.
 
     Parameters
     ----------
     runs : of `inpca.geometry.inversion_runs.invert_runs`; those without observables are left out
+    by : key of the configuration, see `inpca.geometry.inversion_runs.group_runs`
     figure : figure to draw into, made by pyplot if not given
+
+    Raises
+    ------
+    InputError
+        If no run has observables, or `by`; if `by` has more than 6 values.
     """
-    shown = [one for one in runs if one.inversion is not None]
-    if not shown:
-        raise InputError("`runs` must have at least one with observables of a hidden layer.")
+    groups = _shown_groups(runs, by)
     if figure is None:
-        figure = require("matplotlib.pyplot").figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for one in shown:
-        first = one is shown[0]
-        for number, (name, values) in enumerate(_scalars(one).items()):
-            looks = {**panels.looks(number), "alpha": max(0.25, 1 / len(shown))}
-            label = NAMES.get(name, name) if first else None
-            left.plot(one.epochs, values, label=label, **looks)
-            right.plot(one.train_error, values, label=label, **looks)
-    panels.log_epochs(left, np.concatenate([one.epochs for one in shown]))
-    right.set_xlabel(_error_label(shown))
-    turned = [one.inversion for one in shown if one.inversion is not None and one.inversion.found]
-    if turned:
-        epochs = [point.epoch for each in turned for point in each.points.values()]
-        panels.shade(left, min(epochs), max(epochs))
-        phi = [each.phi for each in turned]
-        panels.shade(right, min(phi), max(phi))
-    panels.finish(left)
-    panels.finish(right)
+        figure = require("matplotlib.pyplot").figure(**_page(groups))
+    axes = figure.subplots(len(groups), 2, squeeze=False, sharex="col", sharey=True)
+    for (name, group), (left, right) in zip(groups.items(), axes):
+        _draw_group(group, left, right)
+        if len(groups) > 1:
+            left.set_title(f"{by or DEFAULT_BY}: {name}", loc="left")
+    times = np.concatenate([one.epochs for group in groups.values() for one in group])
+    for left, right in axes:
+        panels.log_epochs(left, times)
+        for ax in (left, right):
+            ax.tick_params(labelbottom=True, labelleft=True)  # each row is read by itself
+            panels.finish(ax)
     return figure
 
 
 def save_dynamics(
-    runs: Sequence[RunInversion], path: str | os.PathLike[str], dpi: int = 200
+    runs: Sequence[RunInversion],
+    path: str | os.PathLike[str],
+    dpi: int = 200,
+    *,
+    by: str | None = None,
 ) -> Path:
     """Draw `plot_dynamics` into the file `path`, of the kind that its ending says."""
     target = Path(path)
@@ -314,9 +320,42 @@ def save_dynamics(
         )
     if not target.parent.is_dir():
         raise InputError(f"`path` is in a folder that does not exist: {target.parent}.")
-    figure = require("matplotlib.figure").Figure(figsize=(10, 4.2), layout="constrained")
-    plot_dynamics(runs, figure=figure).savefig(target, dpi=dpi)
+    figure = require("matplotlib.figure").Figure(**_page(_shown_groups(runs, by)))
+    plot_dynamics(runs, by=by, figure=figure).savefig(target, dpi=dpi)
     return target
+
+
+def _shown_groups(runs: Sequence[RunInversion], by: str | None) -> dict[str, list[RunInversion]]:
+    shown = [one for one in runs if one.inversion is not None]
+    if not shown:
+        raise InputError("`runs` must have at least one with observables of a hidden layer.")
+    groups = group_runs(shown, by)
+    if len(groups) > _MAX_ROWS:
+        raise InputError(
+            f"`by` must be a setting of at most {_MAX_ROWS} values, a row of panels each, and "
+            f"{by or DEFAULT_BY!r} has {len(groups)}; draw another, or choose some of the runs."
+        )
+    return groups
+
+
+def _page(groups: Collection[str]) -> dict[str, Any]:
+    return {"figsize": (10, 4.2 * len(groups)), "layout": "constrained"}
+
+
+def _draw_group(group: Sequence[RunInversion], left: Any, right: Any) -> None:
+    for one in group:
+        for number, (name, values) in enumerate(_scalars(one).items()):
+            looks = {**panels.looks(number), "alpha": max(0.25, 1 / len(group))}
+            label = NAMES.get(name, name) if one is group[0] else None
+            left.plot(one.epochs, values, label=label, **looks)
+            right.plot(one.train_error, values, label=label, **looks)
+    right.set_xlabel(_error_label(group))
+    turned = [one.inversion for one in group if one.inversion is not None and one.inversion.found]
+    if turned:
+        epochs = [point.epoch for each in turned for point in each.points.values()]
+        panels.shade(left, min(epochs), max(epochs))
+        phi = [each.phi for each in turned]
+        panels.shade(right, min(phi), max(phi))
 
 
 def _error_label(runs: Sequence[RunInversion]) -> str:
@@ -344,22 +383,3 @@ def _runs(values: ArrayLike, length: int, name: str) -> Floats:
             f"`{name}` must have shape (n_runs, {length}) or ({length},), not {np.shape(values)}."
         )
     return runs
-
-
-def _draw_runs(
-    ax: Any, x: Floats, runs: Floats, label: str, looks: dict[str, Any], each: bool
-) -> None:
-    if each:
-        for position, values in enumerate(runs):
-            ax.plot(x, values, lw=0.8, alpha=0.6, label=label if position == 0 else None, **looks)
-        return
-    ax.plot(x, runs.mean(axis=0), label=label, **looks)
-    _band(ax, x, runs, looks["color"])
-
-
-def _band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
-    if len(runs) > 1:
-        mean, spread = runs.mean(axis=0), 2 * runs.std(axis=0)
-        told = any(label == panels.BAND for label in ax.get_legend_handles_labels()[1])
-        label = None if told else panels.BAND
-        ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0, label=label)

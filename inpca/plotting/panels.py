@@ -1,11 +1,12 @@
 """What the panels of a figure of curves share: looks, shades, axes of epochs, legends."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.plotting.style import COLORS, LINE_STYLES
+from inpca.plotting.style import COLORS, LINE_STYLES, require
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +20,27 @@ def looks(number: int) -> dict[str, Any]:
     return {"color": COLORS[number % len(COLORS)], "linestyle": style}
 
 
+def draw_runs(
+    ax: Any, x: Floats, runs: Floats, label: str, looks: dict[str, Any], each: bool
+) -> None:
+    """Curves (n_runs, n): each a thin line, or their mean with a band."""
+    if each:
+        for position, values in enumerate(runs):
+            ax.plot(x, values, lw=0.8, alpha=0.6, label=label if position == 0 else None, **looks)
+        return
+    ax.plot(x, runs.mean(axis=0), label=label, **looks)
+    band(ax, x, runs, looks["color"])
+
+
+def band(ax: Any, x: Floats, runs: Floats, color: str) -> None:
+    """Two standard deviations of curves (n_runs, n) about their mean, of several runs."""
+    if len(runs) > 1:
+        mean, spread = runs.mean(axis=0), 2 * runs.std(axis=0)
+        told = any(label == BAND for label in ax.get_legend_handles_labels()[1])
+        label = None if told else BAND
+        ax.fill_between(x, mean - spread, mean + spread, color=color, alpha=0.2, lw=0, label=label)
+
+
 def shade(ax: Any, first: float, last: float) -> None:
     """A grey band where the inversion is, never thinner than a line."""
     ax.axvspan(first, last, color=_SHADE, zorder=0, label=INVERSION)
@@ -30,9 +52,24 @@ def log_epochs(ax: Any, times: Floats) -> None:
     """Logarithmic from the first epoch on, linear from 0 to it, numbers without powers."""
     first = float(times[times > 0].min(initial=np.inf))
     ax.set_xscale("symlog", linthresh=first if np.isfinite(first) else 1.0)
+    ticks = _epoch_ticks(times)
+    ax.xaxis.set_major_locator(require("matplotlib.ticker").FixedLocator(ticks))
     ax.xaxis.set_major_formatter("{x:g}")
     ax.set_xlim(times.min(), times.max())
     ax.set_xlabel("epoch")
+
+
+def _epoch_ticks(times: Floats) -> list[float]:
+    """0 and the powers of ten, none in the linear stretch, where their numbers would overlap."""
+    positive = times[times > 0]
+    if not len(positive):
+        return [0.0]
+    first, last = float(positive.min()), float(positive.max())
+    exponents = range(math.ceil(math.log10(first)), math.floor(math.log10(last)) + 1)
+    ticks = [10.0**exponent for exponent in exponents]
+    if len(ticks) < 2:  # a short training: where it begins and ends
+        ticks = sorted({first, *ticks, last})
+    return [*([0.0] if times.min() <= 0 else []), *ticks]
 
 
 def finish(ax: Any, below: bool = True) -> None:

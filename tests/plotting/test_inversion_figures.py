@@ -10,6 +10,7 @@ from inpca.geometry.inversion import inversion
 from inpca.geometry.inversion_runs import RunInversion
 from inpca.inversion import fraction_limit
 from inpca.plotting import inversion as plots
+from inpca.plotting import panels
 
 EPOCHS = np.r_[0, np.unique(np.geomspace(1, 600, 40).astype(int))]
 DIP = np.exp(-EPOCHS / 20) + 0.5 * (1 - np.exp(-EPOCHS / 200))
@@ -101,12 +102,12 @@ def test_fractions__have_a_look_for_each_name(ax):
     assert legend(ax) == ["2", "4"]
 
 
-def run(number, observables=None):
+def run(number, observables=None, **config):
     curves = observables or {
         name: np.ravel(values)[: len(EPOCHS)] for name, values in CURVES.items()
     }
     found = inversion(curves, ERROR, EPOCHS)
-    return RunInversion(f"r{number}", {}, EPOCHS.astype(float), curves, ERROR, found, None)
+    return RunInversion(f"r{number}", config, EPOCHS.astype(float), curves, ERROR, found, None)
 
 
 def test_dynamics__of_an_ensemble_has_two_panels():
@@ -115,6 +116,32 @@ def test_dynamics__of_an_ensemble_has_two_panels():
     curves = [[line for line in ax.lines if len(line.get_xdata()) > 2] for ax in (left, right)]
     assert [len(one) for one in curves] == [6, 6]
     assert legend(left)[-1] == "inversion"
+
+
+def test_dynamics__have_a_row_for_each_value_of_a_setting(tmp_path):
+    runs = [run(number, keep=("all", "few")[number % 2]) for number in range(5)]
+    axes = plots.plot_dynamics(runs, by="keep").axes
+    assert [ax.get_title(loc="left") for ax in axes] == ["keep: all", "", "keep: few", ""]
+    curves = [sum(len(line.get_xdata()) > 2 for line in ax.lines) for ax in axes]
+    assert curves == [9, 9, 6, 6]
+    assert axes[0].get_xlim() == axes[2].get_xlim() == (0, 600)
+    assert len(plots.plot_dynamics(runs).axes) == 2  # none of them has the default setting
+    with pytest.raises(InputError, match=r"`by` must be a setting of at most 6.*'seed' has 7"):
+        plots.plot_dynamics([run(seed, seed=seed) for seed in range(7)], by="seed")
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0, 0.08, 3, 20], [0, 0.1, 1, 10]),
+        ([1, 30, 600], [1, 10, 100]),
+        ([0, 12, 80], [0, 12, 80]),
+        ([0, 50, 300], [0, 50, 100, 300]),
+    ],
+)
+def test_epochs__have_no_numbers_between_0_and_the_first(ax, times, expected):
+    panels.log_epochs(ax, np.array(times, dtype=float))
+    np.testing.assert_allclose(ax.get_xticks(), expected)
 
 
 def test_dynamics__of_many_classes_draw_medians():
