@@ -87,7 +87,8 @@ def invert_runs(
     Parameters
     ----------
     sample_set : the training set, on which the observables were recorded
-    layer : which hidden layer, where several were recorded
+    layer : which hidden layer, where several were recorded; of a run with only one, the name that
+        its configuration has under ``"layer"`` is accepted too
     method, tolerance : see `inpca.inversion.inversion_point`
 
     Raises
@@ -106,7 +107,8 @@ def invert_runs(
     if not any(run.has_observables(sample_set) for run in runs):
         raise InputError(
             f"`ensemble` must have runs with observables of a hidden layer on {sample_set!r}, and "
-            "none has any; record them with collectors.hidden.HiddenRecorder."
+            "none has any; record them with the column `layer` of a sweep, or with "
+            "collectors.hidden.HiddenRecorder."
         )
     labels = ensemble.sample_sets[sample_set].labels
     return [_invert(run, sample_set, labels, layer, method, tolerance) for run in runs]
@@ -126,7 +128,7 @@ def _invert(
         epochs = np.arange(len(epochs), dtype=np.float64)
     if not run.has_observables(sample_set):
         return RunInversion(run.id, run.config, epochs, {}, error, None, None)
-    observables = run.observables(sample_set, layer)
+    observables = run.observables(sample_set, _stored_layer(run, sample_set, layer))
     try:
         found = inversion(observables, error, epochs, method=method, tolerance=tolerance)
     except InputError as problem:
@@ -135,6 +137,24 @@ def _invert(
     if found.index is not None:
         mask = stragglers(run.log_probs(sample_set, found.index), labels)
     return RunInversion(run.id, run.config, epochs, observables, error, found, mask)
+
+
+def _stored_layer(run: Run, sample_set: str, layer: str | None) -> str | None:
+    """The name of `layer` in the store, which has none for the only layer of a run.
+
+    A sweep writes that layer's name into the configuration.
+    """
+    told = run.config.get("layer")
+    names = [name for name in run.observable_names if name.startswith(f"{sample_set}/")]
+    if layer is None or told is None or any("." in name.partition("/")[2] for name in names):
+        return layer
+    if layer != str(told):
+        raise InputError(
+            f"`layer` must be one that every run recorded, and run {run.id!r} recorded only "
+            f"{str(told)!r}, not {layer!r}; leave `layer` out, or choose runs by their setting "
+            "`layer` first."
+        )
+    return None
 
 
 def _natural(name: str) -> list[str | int]:

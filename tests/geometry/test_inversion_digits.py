@@ -204,7 +204,7 @@ def test_invert_runs__are_in_natural_order(tmp_path):
 
 
 def test_invert_runs__without_observables_say_how_to_record_them(ensemble):
-    with pytest.raises(InputError, match=r"record them with collectors\.hidden"):
+    with pytest.raises(InputError, match=r"or with collectors\.hidden"):
         invert_runs(ensemble.select("run == 'plain'"))
     with pytest.raises(InputError, match="`sample_set` must be one of train, not 'test'"):
         invert_runs(ensemble, "test")

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 import inpca
 from inpca.cli import app
+from inpca.errors import InputError
 from inpca.geometry.inversion_runs import invert_runs, pruned_note
 from inpca.plotting.inversion import plot_dynamics
 
@@ -43,3 +44,24 @@ def test_pruned_runs__have_a_note_and_an_axis_that_say_what_their_error_counts(a
     done = CliRunner().invoke(app, ["inversion", str(ensemble.path), "--json"])
     assert pruned_note(runs) in done.stderr
     assert len(json.loads(done.stdout)["runs"]) == 2
+
+
+def test_layer__of_the_configuration_is_a_name_of_the_only_one_recorded(add):
+    ensemble = add("a", layer="2")
+    assert invert_runs(ensemble, layer="2")[0].inversion.epoch == 5
+    with pytest.raises(InputError, match="run 'a' recorded only '2', not '3'"):
+        invert_runs(ensemble, layer="3")
+    with pytest.raises(InputError, match="without a name of its own"):
+        invert_runs(add("b").select("run == 'b'"), layer="2")
+
+
+def test_layer__that_the_store_names_is_the_name(add):
+    (run,) = invert_runs(add("a", suffix=".3", layer="hidden"), layer="3")
+    assert run.verdict == "inversion"
+
+
+def test_runs_without_a_layer__say_how_to_record_one(tmp_path):
+    ensemble = inpca.create_ensemble(tmp_path / "e", sample_sets={"train": [0, 1]}, n_classes=2)
+    ensemble.add_run("a", {"train": np.full((3, 2, 2), 0.5)})
+    with pytest.raises(InputError, match=r"column `layer` of a sweep, or .*HiddenRecorder"):
+        invert_runs(inpca.open_ensemble(tmp_path / "e"))
