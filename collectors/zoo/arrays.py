@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ Inputs = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Sets = dict[str, tuple[Inputs, Labels]]
 
+# What .npz and .npy files begin with.
+_ZIP, _ONE_ARRAY = b"PK", b"\x93NUMPY"
 _EXPECTED = "x_train (N, …), y_train (N,), and x_test, y_test where there is a test set"
 
 
@@ -47,10 +50,10 @@ def read_npz(path: Path) -> Sets:
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with open(path, "rb") as file:
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                raise InputError(f"{path} is no .npz file but one array; save it with np.savez.")
-            return {name: content[name] for name in content.files}
+            _check_beginning(path, file.read(len(_ONE_ARRAY)))
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as content:
+                return {name: _array(path, content, name) for name in content.files}
     except FileNotFoundError:
         raise InputError(
             f"There is no file {path}; expected an .npz with {_EXPECTED}: say where it is with "
@@ -63,6 +66,28 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
             f"{path} cannot be read as .npz ({error}); it is truncated or of another kind: write "
             f"it again with np.savez."
         ) from error
+
+
+def _check_beginning(path: Path, beginning: bytes) -> None:
+    """Refuse what is no .npz by its first bytes; NumPy would advise to unpickle it."""
+    if beginning == _ONE_ARRAY:
+        raise InputError(f"{path} is no .npz file but one array; save it with np.savez.")
+    if not beginning.startswith(_ZIP):
+        what = "it is empty" if not beginning else f"it begins with {beginning!r}"
+        raise InputError(
+            f"{path} is no .npz file, whatever its name says ({what}); write it with np.savez: "
+            f"{_EXPECTED}."
+        )
+
+
+def _array(path: Path, content: Any, name: str) -> NDArray[np.generic]:
+    try:
+        return np.asarray(content[name])
+    except ValueError:
+        raise InputError(
+            f"{path}: the array {name!r} cannot be read, it is damaged or holds Python objects; "
+            "write it again as an array of numbers."
+        ) from None
 
 
 def _checked(

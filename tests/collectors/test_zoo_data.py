@@ -375,6 +375,14 @@ def test_npz__missing_or_truncated_file_is_named(tmp_path):
     np.save(tmp_path / "b.npy", np.ones(3))
     with pytest.raises(InputError, match=r"is no .npz file but one array"):
         read_npz(tmp_path / "b.npy")
+    for content, words in ((b"x,y\n1,2\n", "it begins with b'x,y"), (b"", "it is empty")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=words) as caught:
+            read_npz(path)
+        assert "pickle" not in str(caught.value)
+    np.savez(path, **GOOD | {"y_train": np.array([0, None, 1], dtype=object)})
+    with pytest.raises(InputError, match="'y_train' cannot be read, it is damaged or holds Python"):
+        read_npz(path)
 
 
 def test_planned_samples__are_those_of_the_files_where_they_are_there(tmp_path):
