@@ -273,12 +273,16 @@ class _Keeps:
         self._folder, self._data = folder, data
         self._read: dict[str, tuple[int, ...]] = {}
 
-    def settings(self, name: str) -> dict[str, Any]:
-        if name == ALL:
+    def settings(self, name: str, entry: Entry | None) -> dict[str, Any]:
+        """What `name` stands for; errors show the line of `entry`."""
+        if name == ALL or entry is None:
             return {}
         if name not in self._read:
             n_train = planned_samples(self._data)["train"]
-            kept = read_keep(self._folder / name, n_train)
+            try:
+                kept = read_keep(self._folder / name, n_train)
+            except InputError as error:
+                entry.fail(str(error))
             self._read[name] = tuple(kept.tolist())
         return {"keep": Path(name).stem, "kept": self._read[name]}
 
@@ -298,9 +302,9 @@ def _trainings(
     axes.setdefault("seed", [(seed, where) for seed in seeds])
     for picked in product(*axes.values()):
         settings = {key: value for key, (value, _) in zip(axes, picked)}
-        settings |= keeps.settings(settings.pop("keep", ALL))
-        training = Training(run="", **settings)
         lines = {key: item for key, (_, item) in zip(axes, picked)}
+        settings |= keeps.settings(settings.pop("keep", ALL), lines.get("keep"))
+        training = Training(run="", **settings)
         yield training.renamed(_run_id(training, named)), lines
 
 

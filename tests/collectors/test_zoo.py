@@ -296,11 +296,17 @@ def test_read_keep__takes_every_form(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("[1, 9]", "out of 0 … 8, not 2 from 1 to 9"),
+        ("[1, 12, 9]", "names sample 12, and there are only 0 … 8"),
+        ("[1, -1]", "names sample -1, and"),
+        ("[1, 36893488147419103232]", "names sample 36893488147419103232, and"),
         ("[1, 1, 2]", "names sample 1 twice"),
-        ("[1]", "at least two samples"),
-        ("[0.5, 1]", "must be a .json file"),
-        ('{"drop": [1]}', "must be a .json file"),
+        ("[]", "names no sample; name at least two"),
+        ("[1]", "names only sample 1; name at least two"),
+        ("[0.5, 1]", "whole numbers, not 0.5; it must be a .json file"),
+        ("[1, [2]]", r"whole numbers, not \[2\]"),
+        ("[true, false]", "2 truth values for the 9 training samples"),
+        ('{"kep": [1]}', "no list under 'keep', but 'kep'"),
+        ('{"keep": 3}', "no list of numbers but 3"),
         ("[1, 2", "cannot be read"),
     ],
 )
@@ -310,3 +316,6 @@ def test_read_keep__names_what_is_wrong(tmp_path, content, words):
         read_keep(tmp_path / "k.json", 9)
     with pytest.raises(InputError, match="There is no file"):
         read_keep(tmp_path / "none.json", 9)
+    np.save(tmp_path / "k.npy", np.ones((2, 2)))
+    with pytest.raises(InputError, match=r"an array of float64 of shape \(2, 2\)"):
+        read_keep(tmp_path / "k.npy", 9)
