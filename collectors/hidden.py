@@ -217,23 +217,28 @@ class _Layer:
         return found
 
 
-def find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
+def find_layers(
+    model: nn.Module, layers: Sequence[str], argument: str = "layers"
+) -> dict[str, nn.Module]:
     """The modules of `model` named `layers`; InputError that lists those it has otherwise."""
     modules = {name: module for name, module in model.named_modules() if name}
     for layer in layers:
         if layer not in modules:
             known = ", ".join(f"{name} ({type(one).__name__})" for name, one in modules.items())
             raise InputError(
-                f"`layers` must name modules of the network, and it has no {layer!r}; its modules "
-                f"are {known or 'none'}."
+                f"`{argument}` must be among the modules of the network, and it has no {layer!r}; "
+                f"its modules are {known or 'none'}."
             )
     return {layer: modules[layer] for layer in layers}
 
 
-def try_layers(model: nn.Module, inputs: torch.Tensor, layers: Sequence[str]) -> None:
+def try_layers(
+    model: nn.Module, inputs: torch.Tensor, layers: Sequence[str], argument: str = "layers"
+) -> None:
     """Run `model` on `inputs` once; InputError if a layer is not there or cannot be recorded."""
     seen = {layer: _Layer(layer, "drop", False) for layer in layers}
-    with _listening(find_layers(model, layers), lambda layer, output: seen[layer].hear(output)):
+    modules = find_layers(model, layers, argument)
+    with _listening(modules, lambda layer, output: seen[layer].hear(output)):
         model(inputs)
     for one in seen.values():
         one.take(np.zeros(len(inputs), dtype=np.int64), np.arange(0), "The network")

@@ -62,7 +62,9 @@ class Entry:
     def text(self) -> str:
         """A word."""
         if not isinstance(self.value, str):
-            self.fail(f"{self.name} must be text, not {self.value!r}.")
+            plain = isinstance(self.value, int | float)
+            cure = f'; put it in quotes, as in "{self.value}"' if plain else ""
+            self.fail(f"{self.name} must be text, not {self.value!r}{cure}.")
         return self.value
 
     def flag(self) -> bool:
