@@ -27,8 +27,9 @@ def attribution(
         typer.Option(
             "--late",
             help="without --samples: this share of the samples, those learnt last on average over "
-            "all runs; most stragglers are among them, but a straggler is wrong at the inversion, "
-            "whenever it is learnt; give those with --samples",
+            "the runs of the embedding (never counts as at the end); most stragglers are among "
+            "them, but a straggler is wrong at the inversion, whenever it is learnt; give those "
+            "with --samples",
         ),
     ] = 0.1,
     components: Annotated[
@@ -36,18 +37,33 @@ def attribution(
     ] = 0,
     split: Annotated[
         bool,
-        typer.Option("--split", help="also embed by the chosen samples alone, and by the others"),
+        typer.Option(
+            "--split",
+            help="also embed by the chosen samples alone, and by the others; "
+            "the embeddings are saved as NAME-chosen and NAME-rest",
+        ),
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="CSV file: shares of every sample, when it is learnt"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="CSV file: shares of every sample; the progress at which it is learnt for good, "
+            "on average over the runs of the embedding that learn it (learnt_at, empty if none "
+            "does); how many of them do not (never_learnt)",
+        ),
     ] = None,
     memory: Memory = "",
     workers: Workers = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Share of chosen samples in each coordinate, beside that of as many average ones."""
+    """Share of chosen samples in each coordinate, beside that of as many average ones.
+
+    With --split also explained pairwise distances (Eq. 12) of the models embedded by the chosen
+    samples alone, and by the rest: of the distances over these samples (own), and of those over
+    all samples (all). Below 0: further from the distances than no coordinates at all.
+    """
     from inpca.geometry.attribution import attribution as attribute
     from inpca.geometry.attribution import sample_mask
     from inpca.geometry.learning import learning_table
@@ -66,8 +82,8 @@ def attribution(
     options: dict[str, Any] = {"memory": memory or None, "progress": not quiet}
     learnt = None
     if samples is None or output is not None:
-        table = learning_table(ensemble, sample_set=sample_set, **options)
-        learnt = table.fillna(1.0).mean(axis=1)
+        trained = _runs_of(ensemble, embedding)
+        learnt = learning_table(trained, sample_set=sample_set, **options)
     options["executor"] = workers or None
     found = attribute(ensemble, embedding, n_components=components or None, **options)
     chosen = sample_mask(_latest(learnt, late) if given is None else given, len(found.parts))
@@ -79,18 +95,38 @@ def attribution(
         matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
         view = ensemble.with_references().select(list(matrix.models.index))
         options |= {"n_components": len(compared), "sample_set": sample_set}
-        parts = split_embedding(view, matrix, chosen, **options).explained
+        found_apart = split_embedding(view, matrix, chosen, **options)
+        _save(ensemble, name, found_apart.embeddings)
+        parts = found_apart.explained
     _show(compared, parts, as_json)
 
 
 def _latest(learnt: Any, late: float) -> Any:
-    """The samples that are learnt last, a mask."""
-    return (learnt.rank(method="first") > (1 - late) * len(learnt)).to_numpy()
+    """The samples that are learnt last on average, a mask; never counts as at the end, 1."""
+    rank = learnt.fillna(1.0).mean(axis=1).rank(method="first")
+    return (rank > (1 - late) * len(learnt)).to_numpy()
+
+
+def _runs_of(ensemble: Any, embedding: Any) -> Any:
+    """The runs that the embedding has models of, with all of their checkpoints."""
+    if embedding.models_ is None:
+        return ensemble
+    models = ensemble.models
+    return ensemble.select(list(models.index[models["run"].isin(embedding.models_["run"])]))
 
 
 def _write(output: Path, learnt: Any, shares: Any, chosen: Any) -> None:
     columns = {f"share_{k + 1}": share for k, share in enumerate(shares.T)}
-    learnt.to_frame("learnt_at").assign(**columns, chosen=chosen).to_csv(output)
+    table = learnt.mean(axis=1).to_frame("learnt_at").assign(never_learnt=learnt.isna().sum(axis=1))
+    table.assign(**columns, chosen=chosen).to_csv(output)
+
+
+def _save(ensemble: Any, name: str, embeddings: Any) -> None:
+    for part, embedding in embeddings.items():
+        place = ensemble.embeddings_path(f"{name}-{part}")
+        verb = "replacing" if place.exists() else "saving"
+        typer.echo(f"{verb} the embedding {place.name}", err=True)
+        embedding.save(place, overwrite=True)
 
 
 def _show(compared: Any, parts: Any, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -24,6 +24,7 @@ from inpca.embedding.sources import is_predictions
 from inpca.embedding.stress import explained_stress, explained_stress_root
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument
 from inpca.embedding.tiles import fingerprint as fingerprint_of
+from inpca.embedding.training import TrainingModels
 from inpca.embedding.warm import start_vectors
 from inpca.embedding.weights import Weights, check_rank, read_weights
 from inpca.errors import InputError
@@ -85,6 +86,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         √w W₀ √w, W₀ centred by weighted means; residuals, norm and stress are of that matrix
     joint_ : name → (m, n_components), the models on other sample sets, see `join`
     models_, sample_set_ : DataFrame of the training models and name of their sample set, or None
+    samples_ : numbers of the samples of that set that D is over, increasing; None: all
     metric_ : divergence of the training distances; None if they came as an array, which says none
     solver_, n_passes_, converged_, clusters_, missed_bound_ : how it was reached, see
         `inpca.embedding.solve.Solution`
@@ -112,6 +114,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     joint_: dict[str, Float64]
     models_: pd.DataFrame | None
     sample_set_: str | None
+    samples_: NDArray[np.intp] | None
     metric_: str | None
 
     def __init__(
@@ -199,10 +202,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         solution = solve(distances, self.n_components, self._options(), fingerprint, start, counts)
         self.n_features_in_ = inputs.n_features
         self._learn(solution if rows is None else solution.of_rows(rows))
-        self._training = inputs.training
-        self.models_ = inputs.training.models
-        self.sample_set_ = inputs.training.sample_set
-        self.metric_ = inputs.training.metric
+        self._came_from(inputs.training)
         self.joint_ = {}
         return self
 
@@ -291,6 +291,13 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         start = np.empty_like(vectors)
         start[inputs.rows] = vectors
         return start
+
+    def _came_from(self, training: TrainingModels) -> None:
+        self._training = training
+        self.models_ = training.models
+        self.sample_set_ = training.sample_set
+        self.samples_ = training.samples
+        self.metric_ = training.metric
 
     def _learn(self, solution: Solution) -> None:
         for name in (

@@ -22,6 +22,8 @@ _NUMBERS = ("grand_mean_", "frobenius_norm_", "missed_bound_", "n_passes_", "n_f
 _JOINT = "joint "
 # Log-probabilities of the training models, where they were asked for.
 _TRAINING = "training_log_probs"
+# Numbers of the samples that the embedding is of, where it is not of all.
+_SAMPLES = "samples"
 _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 
 
@@ -37,6 +39,8 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
     arrays |= {f"{_JOINT}{name}": (dims, values) for name, values in fitted.joint_.items()}
     if fitted._training.kept:
         arrays[_TRAINING] = (("model", "sample", "class"), _training_predictions(fitted))
+    if fitted.samples_ is not None:
+        arrays[_SAMPLES] = (("chosen_sample",), fitted.samples_)
     attrs = {name.rstrip("_"): _plain(getattr(fitted, name)) for name in _NUMBERS}
     attrs |= {
         "parameters": {name: _plain(getattr(fitted, name)) for name in _PARAMETERS},
@@ -108,10 +112,9 @@ def restore(
     fitted.solver_ = attrs["solver"]
     fitted.converged_ = np.array(attrs["converged"], dtype=bool)
     fitted.clusters_ = tuple((i, j) for i, j in attrs["clusters"])
-    fitted.models_ = models
-    fitted._training = TrainingModels.from_record(attrs["training"], path, models)
-    fitted.sample_set_ = fitted._training.sample_set
-    fitted.metric_ = fitted._training.metric
+    training = TrainingModels.from_record(attrs["training"], path, models)
+    training.samples = arrays.get(_SAMPLES)
+    fitted._came_from(training)
     if _TRAINING in arrays:
         fitted._training.kept = True
         fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from inpca.distance.request import source_of
 from inpca.embedding.inpca import InPCA, Predictions
 from inpca.embedding.stress import explained_pairwise_distances
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles
+from inpca.embedding.training import TrainingModels
 from inpca.errors import InputError, ResourceError
 from inpca.predictions import Floats, Kind, PredictionSource
 from inpca.reporting import ProgressArgument, reporting
@@ -86,6 +88,50 @@ class SampleSubset:
             if len(part):
                 columns = slice(int(part[0]), int(part[-1]) + 1)
                 yield columns, int(wanted[part[0]]), int(wanted[part[-1]]) + 1
+
+
+def embed_samples(
+    X: Predictions,
+    samples: NDArray[np.intp],
+    distances: Floats | TiledMatrix,
+    n_components: int,
+    *,
+    metric: str = "bhattacharyya",
+    kind: Kind = "probs",
+    sample_set: str = "train",
+    memory: int | float | str | None = None,
+    executor: ExecutorArgument = None,
+) -> InPCA:
+    """The embedding of models by some samples alone, which knows its models and these samples.
+
+    Parameters
+    ----------
+    X : predictions over all samples, see `InPCA.fit`
+    samples : (n,) numbers of the samples, increasing
+    distances : of the models over these samples
+    n_components, metric, kind, sample_set, memory, executor : see `InPCA`
+
+    Returns
+    -------
+    fitted `InPCA`; it takes distances to place new models, since it is of no whole sample set
+    """
+    embedding = InPCA(
+        n_components,
+        metric="precomputed",
+        kind=kind,
+        sample_set=sample_set,
+        memory=memory,
+        executor=executor,
+    ).fit(distances)
+    if isinstance(X, Ensemble):
+        training = TrainingModels.of_ensemble(X, sample_set, metric)
+    else:
+        training = TrainingModels.of_source(source_of(X, kind, sample_set, "X"), metric)
+    fingerprint = SampleSubset(source_of(X, kind, sample_set, "X"), samples).fingerprint()
+    embedding._came_from(
+        replace(training, source=None, ensemble=None, fingerprint=fingerprint, samples=samples)
+    )
+    return embedding
 
 
 def explained_by_samples(

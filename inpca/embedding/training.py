@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.predictions import ArrayPredictions, Kind, PredictionSource
@@ -35,6 +36,7 @@ class TrainingModels:
     fingerprint : of the training predictions; checked before they are used
     source : the predictions, once they are open
     kept : whether the embedding keeps the predictions themselves when it is saved
+    samples : numbers of the samples of the set that D is over; None: all
     """
 
     metric: str | None = None
@@ -45,6 +47,7 @@ class TrainingModels:
     sample_set_fingerprint: str | None = None
     source: PredictionSource | None = field(default=None, repr=False)
     kept: bool = False
+    samples: NDArray[np.intp] | None = None
 
     @classmethod
     def of_array(cls, predictions: ArrayLike, kind: Kind, metric: str) -> "TrainingModels":

@@ -13,7 +13,7 @@ from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.request import Models, source_of
 from inpca.embedding.inpca import InPCA
 from inpca.embedding.stress import explained_pairwise_distances
-from inpca.embedding.subsets import SampleSubset
+from inpca.embedding.subsets import SampleSubset, embed_samples
 from inpca.embedding.tiles import DistanceTiles, as_tiles
 from inpca.errors import InputError
 from inpca.executor import Executor
@@ -30,10 +30,12 @@ class Split:
 
     Attributes
     ----------
-    embeddings : ``"chosen"`` and ``"rest"`` → fitted `InPCA` of the distances on these samples
+    embeddings : ``"chosen"`` and ``"rest"`` → fitted `InPCA` of the distances on these samples,
+        whose numbers are its ``samples_``
     explained : one row per set and number of coordinates, with the columns ``part``,
         ``n_samples``, ``d``; ``own``, Eq. 12 of the distances on its own samples; ``all``, Eq. 12
-        of the distances on all samples, which are placed into the set's embedding by Eq. 10
+        of the distances on all samples, which are placed into the set's embedding by Eq. 10.
+        Below 0 where the coordinates are further from the distances than 0 would be
     """
 
     embeddings: dict[str, InPCA]
@@ -93,10 +95,12 @@ def split_embedding(
     with reporting(progress, "samples apart") as report:
         for number, (part, mask) in enumerate(zip(PARTS, (chosen, ~chosen), strict=True)):
             report(number, len(PARTS), f"{part}: {mask.sum():,} samples")
-            subset = SampleSubset(source, np.flatnonzero(mask))
+            positions = np.flatnonzero(mask)
             place = None if out is None else Path(out) / f"{part}.zarr"
-            distances = pairwise_distances(subset, out=place, **shared)
-            embedding = InPCA(n_components, metric="precomputed", **shared).fit(distances)
+            distances = pairwise_distances(SampleSubset(source, positions), out=place, **shared)
+            embedding = embed_samples(
+                X, positions, distances, n_components, kind=kind, sample_set=sample_set, **shared
+            )
             embeddings[part] = embedding
             tables.append(_explained(part, int(mask.sum()), distances, D, embedding, executor))
         report(len(PARTS), len(PARTS), "done")

@@ -147,13 +147,13 @@ GALLERY: dict[str, Picture] = {
     "explained": Picture(
         drawings.explained,
         "Explained pairwise distances (Eq. 12) for each number of coordinates.",
-        needs.averages,
+        needs.compared,
         ("at", "sigma"),
     ),
     "samples": Picture(
         drawings.samples,
         "How well embeddings from few samples explain all distances.",
-        needs.nothing,
+        needs.stored,
         heavy=True,
     ),
     "joint": Picture(

@@ -80,6 +80,13 @@ def seeds(subject: Subject) -> str | None:
     return "the runs differ in no setting"
 
 
+def stored(subject: Subject) -> str | None:
+    """The distances that the embedding was made from."""
+    if subject.ensemble.distances_path(subject.name).exists():
+        return None
+    return f"there are no distances {subject.name!r} in the ensemble to compare it with"
+
+
 def averages(subject: Subject) -> str | None:
     """Models near the two values of progress that averages are taken at."""
     s = subject.model_progress
@@ -93,18 +100,25 @@ def averages(subject: Subject) -> str | None:
     return f"no models have a progress near {' and '.join(lacking)}; give other values (--at)"
 
 
+def compared(subject: Subject) -> str | None:
+    """What `stored` and `averages` ask for."""
+    return stored(subject) or averages(subject)
+
+
 def four(subject: Subject) -> str | None:
     """What `averages` and `three` ask for."""
     return three(subject) or averages(subject)
 
 
 def attributed(subject: Subject) -> str | None:
-    """Bhattacharyya distances of several trainings."""
+    """Bhattacharyya distances of all samples, of several trainings."""
     if subject.metric != BHATTACHARYYA.name:
         return (
             "only logarithms of affinities are attributed to samples: it needs an embedding of "
             f"Bhattacharyya distances, not of {subject.metric!r}"
         )
+    if subject.embedding.samples_ is not None:
+        return "it compares samples, and the embedding is of some of them only"
     return runs(subject)
 
 

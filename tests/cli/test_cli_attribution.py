@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 import inpca
+from inpca.plotting.gallery import available
+from inpca.plotting.subject import Subject
 
 N, C = 30, 3
 
@@ -34,6 +36,8 @@ def embedded(tmp_path):
     view = inpca.open_ensemble(path).with_references()
     matrix = inpca.pairwise_distances(view, out=view.distances_path("train"))
     inpca.InPCA(3, metric="precomputed").fit(matrix).save(view.embeddings_path("train"))
+    # A run that came later, is not embedded, and learns nothing.
+    ensemble.add_run("later", {"train": np.roll(logits, 1, axis=2)}, kind="logits")
     return path
 
 
@@ -43,12 +47,38 @@ def test_attribution__compares_the_late_samples_and_writes_all(embedded, tmp_pat
     found = json.loads(out.stdout)
     table = pd.read_csv(target, index_col="sample")
     assert table["chosen"].sum() == N // 5
-    assert table["learnt_at"][table["chosen"]].min() >= table["learnt_at"][~table["chosen"]].max()
+    n_never, n_runs = table["never_learnt"], 4  # not those of the run that is not embedded
+    assert n_never.min() == 0
+    assert table["learnt_at"].isna().equals(n_never == n_runs)
+    when = (table["learnt_at"].fillna(0) * (n_runs - n_never) + n_never) / n_runs
+    assert when[table["chosen"]].min() >= when[~table["chosen"]].max() - 1e-9
     shares = table[["share_1", "share_2", "share_3"]]
     assert shares.sum().to_numpy() == pytest.approx(1, abs=1e-5)
     for row, name in zip(found["coordinates"], shares, strict=True):
         assert row["share"] == pytest.approx(shares[name][table["chosen"]].sum())
     assert {row["part"] for row in found["explained"]} == {"chosen", "rest"}
+
+
+def test_split__saves_both_embeddings_with_their_samples(embedded, tmp_path):
+    chosen = tmp_path / "stragglers.txt"
+    chosen.write_text("3\n7\n11\n")
+    arguments = ("attribution", embedded, "--samples", chosen, "--split", "--json", "-q")
+    assert "saving the embedding train-chosen" in run(*arguments).stderr
+    ensemble = inpca.open_ensemble(embedded)
+    parts = {part: inpca.load_embedding(ensemble.embeddings_path(f"train-{part}")) for part in
+             ("chosen", "rest")}  # fmt: skip
+    assert parts["chosen"].samples_.tolist() == [3, 7, 11]
+    assert sorted([*parts["rest"].samples_, 3, 7, 11]) == list(range(N))
+    whole = inpca.load_embedding(ensemble.embeddings_path("train"))
+    assert whole.samples_ is None
+    for part in parts.values():
+        assert part.models_.index.equals(whole.models_.index)
+        assert (part.sample_set_, part.metric_) == ("train", "bhattacharyya")
+    drawn = available(Subject(ensemble, "train-rest"))
+    assert {"pairs", "3d", "spectrum"} <= set(drawn)
+    assert not {"samples", "explained", "shares"} & set(drawn)
+    assert "shares" in available(Subject(ensemble))
+    assert "replacing the embedding train-rest" in run(*arguments).stderr
 
 
 def test_attribution__takes_the_samples_of_a_file(embedded, tmp_path):
