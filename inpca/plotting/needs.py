@@ -111,7 +111,7 @@ def four(subject: Subject) -> str | None:
 
 
 def attributed(subject: Subject) -> str | None:
-    """Bhattacharyya distances of all samples, of several trainings."""
+    """Bhattacharyya distances of all samples, of a training or more."""
     if subject.metric != BHATTACHARYYA.name:
         return (
             "only logarithms of affinities are attributed to samples: it needs an embedding of "
@@ -119,7 +119,7 @@ def attributed(subject: Subject) -> str | None:
         )
     if subject.embedding.samples_ is not None:
         return "it compares samples, and the embedding is of some of them only"
-    return runs(subject)
+    return runs(subject, 1)
 
 
 # --- columns ---------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ def test_picture_that_lacks_something__says_what(tmp_path, ensemble):
     embedding.save(poor.embeddings_path("train"))
     subject = Subject(poor)
     assert not {"3d", "manifold", "joint", "dendrogram", "importance"} & set(available(subject))
+    draw("shares", subject)  # one training has samples that it learns last
     for name, words in (
         ("3d", "three coordinates"),
         ("joint", "inpca join"),
