@@ -111,6 +111,7 @@ def _load(settings: DataSettings) -> Data:
     if "random" in settings.labels:
         draw = np.random.default_rng([settings.seed, 1])
         sets = {name: Split(x, draw.permutation(y)) for name, (x, y) in sets.items()}
+    _check_classes(sets["train"].y, settings)
     return Data(sets | _noisy(sets, settings), n_classes)
 
 
@@ -229,6 +230,16 @@ def _noisy(sets: dict[str, Split], settings: DataSettings) -> dict[str, Split]:
         shifted = x + np.float32(sigma) * draw.standard_normal(x.shape, dtype=np.float32)
         noisy[noise_name(sigma)] = Split(shifted, y)
     return noisy
+
+
+def _check_classes(labels: NDArray[np.int64], settings: DataSettings) -> None:
+    """Refuse a training set of one class: there is nothing to tell apart."""
+    if (labels == labels[0]).all():
+        raise InputError(
+            f"The {len(labels):,} training samples of {settings.path or settings.name} are all "
+            f"of class {labels[0]} (`labels`: {settings.labels}); a network is trained on two "
+            "classes or more: check y_train, or choose other labels, or a larger `n_train`."
+        )
 
 
 def _count_classes(found: arrays.Sets) -> int:

@@ -36,7 +36,8 @@ def try_sweep(sweep: Sweep, data: Data | None = None) -> None:
             continue
         tried.add(kind)
         _try_network(sweep, training, shape, n_classes)
-        if data is not None and training.layer is not None:
+        if data is not None:
+            _check_kept(sweep, training, data)
             _check_manifolds(sweep, training, data)
 
 
@@ -52,7 +53,7 @@ def _try_network(sweep: Sweep, training: Training, shape: tuple[int, ...], n_cla
             model(inputs)
             key = "layer"
             if training.layer is not None:
-                try_layers(model, inputs, [training.layer])
+                try_layers(model, inputs, [training.layer], "layer")
         except InputError as error:
             _fail(sweep, training, key, str(error))
         # What torch says of a kernel larger than its image, of a layer without any unit.
@@ -67,19 +68,34 @@ def _try_network(sweep: Sweep, training: Training, shape: tuple[int, ...], n_cla
             )
 
 
+def _check_kept(sweep: Sweep, training: Training, data: Data) -> None:
+    """Samples of one class teach nothing but that class."""
+    if training.kept is None:
+        return
+    kept = data.sets["train"].y[list(training.kept)]
+    if len(np.unique(kept)) < 2:
+        _fail(
+            sweep,
+            training,
+            "keep",
+            f"`keep` {training.keep!r}: the samples kept are all of class {int(kept[0])}; a "
+            "network is trained on two classes or more: keep samples of another class too.",
+        )
+
+
 def _check_manifolds(sweep: Sweep, training: Training, data: Data) -> None:
     """Manifolds are compared in pairs: a set of one class has none to compare."""
+    if training.layer is None:
+        return
     for name, split in data.sets.items():
-        pruned = name == "train" and training.kept is not None
-        y = split.y[list(training.kept or ())] if pruned else split.y
-        if len(np.unique(y)) < 2:
-            key, what = ("keep", "the samples kept") if pruned else ("layer", f"set {name!r}")
+        if len(np.unique(split.y)) < 2:
             _fail(
                 sweep,
                 training,
-                key,
-                f"`layer` records the manifolds of two classes or more, but {what} are all of "
-                f"class {int(y[0])}; take samples of another class too, or leave `layer` out.",
+                "layer",
+                f"`layer` records the manifolds of two classes or more, but set {name!r} is all "
+                f"of class {int(split.y[0])}; take samples of another class too, or leave `layer` "
+                "out.",
             )
 
 

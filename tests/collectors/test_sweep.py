@@ -163,16 +163,20 @@ def test_sweep__parts_are_the_whole(folder):
         ("data: {name: npz, path: blobs.npz}", "data: npz", 2, "must be a mapping"),
         ("name: npz", "name: digits", 2, "read from files, and 'digits' is not"),
         ("name: npz", "name: npz, grey: 1", 2, "`grey` must be true or false, not 1"),
+        ("common: {", "common: {layer: 2, ", 4, '`layer` must be text, not 2; put it in quotes'),
+        ("common: {", "common: {keep: far.json, ", 4, "names sample 99, and there are only 0"),
+        ("common: {", "common: {keep: lost.json, ", 4, "There is no file"),
     ],
     ids=[
         "architecture", "column", "synonym", "optimizer", "data", "key", "lr-text", "lr-negative",
         "epochs-0", "epochs-float", "seeds", "lr-missing", "twice", "seed-twice",
         "common-and-grid", "init", "checkpoints", "yaml",
-        "mapping", "path", "grey",
+        "mapping", "path", "grey", "layer", "keep", "keep-lost",
     ],
 )  # fmt: skip
 def test_sweep__mistake_is_shown_with_its_line(folder, old, new, line, words):
     assert old in TINY
+    (folder / "far.json").write_text("[0, 99]")
     text = TINY.replace(old, new, 1)
     with pytest.raises(InputError) as caught:
         sweep_of(folder, text)
@@ -316,9 +320,14 @@ def test_run_sweep__tries_a_failed_run_again_only_when_told_or_changed(folder):
     ("old", "new", "line", "words"),
     [
         ("linear, mlp", "linear, cnn", 6, r"'cnn' takes images.*\(6,\)"),
-        ("epochs: 2,", "epochs: 2, layer: hidden,", 4, r"no 'hidden'; its modules are 0 "),
+        (
+            "epochs: 2,",
+            "epochs: 2, layer: hidden,",
+            4,
+            r"`layer` .*no 'hidden'; its modules are 0 ",
+        ),
         ("epochs: 2,", "epochs: 2, augmentation: flips-crops,", 4, "is for images"),
-        ("epochs: 2,", "epochs: 2, layer: '0', keep: one.json,", 4, "samples kept are all of cl"),
+        ("epochs: 2,", "epochs: 2, keep: one.json,", 4, "`keep` 'one': .* kept are all of class 0"),
     ],
     ids=["architecture", "layer", "augmentation", "keep"],
 )
@@ -334,6 +343,13 @@ def test_run_sweep__what_does_not_fit_is_refused_with_its_line_before_all(
     if "keep" not in new:
         error = invoke(folder / "tiny.yaml", "--dry-run").exception
         assert f"tiny.yaml, line {line}: " in str(error)
+
+
+def test_run_sweep__training_set_of_one_class_is_refused_before_all(folder):
+    np.savez(folder / "blobs.npz", x_train=np.eye(20), y_train=np.ones(20, int))
+    with pytest.raises(InputError, match=r"20 training samples of .*blobs.npz are all of class 1"):
+        run_sweep(sweep_of(folder, TINY), folder / "e", workers=1)
+    assert not (folder / "e").exists()
 
 
 def test_run_sweep__image_too_small_for_a_network_is_refused_with_its_line(folder):
