@@ -142,6 +142,12 @@ class TrainingModels:
         InputError
             If they are not on disk, or have changed; says to pass distances instead.
         """
+        if self.samples is not None:
+            raise InputError(
+                f"This embedding is of {len(self.samples):,} samples, its `samples_`, alone: "
+                + _PASS_DISTANCES.format(m=n_models)
+                + ", both over these samples."
+            )
         if self.source is None:
             if self.ensemble is None or self.models is None:
                 raise InputError(

@@ -49,3 +49,16 @@ def test_samples__must_leave_some_and_take_some(models):
         split_embedding(models, D, np.zeros(N, bool), kind="log_probs")
     with pytest.raises(InputError, match="`D` is of 29 models"):
         split_embedding(models, D[1:, 1:], [0], kind="log_probs")
+
+
+def test_new_models__are_placed_by_distances_over_the_same_samples(models, tmp_path):
+    D = inpca.pairwise_distances(models, kind="log_probs")
+    found = split_embedding(models, D, [2, 3, 8], kind="log_probs").embeddings["chosen"]
+    own = inpca.pairwise_distances(models[:2, [2, 3, 8]], models[:, [2, 3, 8]], kind="log_probs")
+    np.testing.assert_allclose(found.transform(own), found.embedding_[:2], atol=1e-6)
+    found.save(tmp_path / "chosen.zarr")
+    loaded = inpca.load_embedding(tmp_path / "chosen.zarr")
+    assert loaded.samples_.tolist() == [2, 3, 8]
+    for embedding in (found, loaded):
+        with pytest.raises(InputError, match="of 3 samples, its `samples_`, alone: pass"):
+            embedding.transform(models[:2])
