@@ -312,6 +312,11 @@ def _files(
     return load
 
 
+def _cifar(read: Callable[[Path], arrays.Sets], folder: str, n_classes: int) -> DataSet:
+    load = _files(read, f"the unpacked folder {folder}")
+    return DataSet(load, n_classes, True, (50_000, 10_000), (3, 32, 32), cifar.count_samples)
+
+
 _IDX = "the folder with train-images-idx3-ubyte, t10k-labels-idx1-ubyte, …, as published or gzipped"
 _MNIST = DataSet(
     _files(idx.read_folder, _IDX), 10, True, (60_000, 10_000), (28, 28), idx.count_samples
@@ -319,22 +324,8 @@ _MNIST = DataSet(
 DATA_SETS = {
     "digits": DataSet(_digits, 10, shape=(8, 8)),
     "teacher": DataSet(_teacher, teacher.N_CLASSES, shape=(teacher.N_INPUTS,)),
-    "cifar10": DataSet(
-        _files(cifar.read_cifar10, "the unpacked folder cifar-10-batches-py"),
-        10,
-        True,
-        (50_000, 10_000),
-        (3, 32, 32),
-        cifar.count_samples,
-    ),
-    "cifar100": DataSet(
-        _files(cifar.read_cifar100, "the unpacked folder cifar-100-python"),
-        100,
-        True,
-        (50_000, 10_000),
-        (3, 32, 32),
-        cifar.count_samples,
-    ),
+    "cifar10": _cifar(cifar.read_cifar10, "cifar-10-batches-py", 10),
+    "cifar100": _cifar(cifar.read_cifar100, "cifar-100-python", 100),
     "mnist": _MNIST,
     "kmnist": _MNIST,
     "fashion-mnist": _MNIST,

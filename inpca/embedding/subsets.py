@@ -123,11 +123,12 @@ def embed_samples(
         memory=memory,
         executor=executor,
     ).fit(distances)
+    source = source_of(X, kind, sample_set, "X")
     if isinstance(X, Ensemble):
         training = TrainingModels.of_ensemble(X, sample_set, metric)
     else:
-        training = TrainingModels.of_source(source_of(X, kind, sample_set, "X"), metric)
-    fingerprint = SampleSubset(source_of(X, kind, sample_set, "X"), samples).fingerprint()
+        training = TrainingModels.of_source(source, metric)
+    fingerprint = SampleSubset(source, samples).fingerprint()
     embedding._came_from(
         replace(training, source=None, ensemble=None, fingerprint=fingerprint, samples=samples)
     )
