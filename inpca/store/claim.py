@@ -19,8 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from inpca import durable
 from inpca.errors import ResourceError
-from inpca.store.files import PARTIAL, file_lock, remove, take
+from inpca.store.files import file_lock, remove, take
 
 Part = tuple[int, int]
 WHOLE: Part = (1, 1)
@@ -120,8 +121,7 @@ def others_at_work(path: Path, part: Part = WHOLE) -> list[Part]:
 def sweep_beside(path: Path) -> None:
     """Remove what killed processes left beside the store at `path`; only behind its door."""
     for leftover in list(path.parent.iterdir()):
-        name = leftover.name
-        if name.startswith(f"{path.name}.") and name.endswith(PARTIAL):
+        if durable.is_partial(leftover.name, of=path.name):
             remove(leftover)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca import durable
 from inpca.errors import InputError
 from inpca.store import schema
-from inpca.store.files import Damage, no_store, partial_sibling, publish_folder, remove
+from inpca.store.files import Damage, no_store, publish_folder, remove
 from inpca.store.group import METADATA, Member, check_members, read_group, read_root, write_group
 from inpca.store.table import table_from_members, table_members
 
@@ -59,7 +60,7 @@ def write_embedding(
     if path.exists():
         _check_replaceable(path, overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_sibling(path)
+    partial = durable.partial_path(path)
     write_group(partial, members, {**attrs, "inpca": schema.header("embedding")})
     if path.exists():
         (path / METADATA).unlink()

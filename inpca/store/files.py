@@ -17,7 +17,6 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store.layout import Array, CorruptChunk, decode
 
-PARTIAL = ".partial"
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("inpca")
@@ -103,9 +102,10 @@ def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
 
 
 def partials(folder: Path) -> Iterator[Path]:
-    """What killed writers left behind: files and folders named ``*.partial``, at any depth."""
+    """What killed writers left behind, at any depth: what `durable.partial_path` has named."""
     for place, folders, files in os.walk(folder):
-        yield from (Path(place, name) for name in (*folders, *files) if name.endswith(PARTIAL))
+        names = (*folders, *files)
+        yield from (Path(place, name) for name in names if durable.is_partial(name))
 
 
 def sweep(folder: Path) -> None:
@@ -115,19 +115,11 @@ def sweep(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder and all in it, if it is there."""
-    if path.is_dir():
+    """Remove a file, or a folder and all in it, if it is there; a link, not what it points to."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def partial_sibling(path: Path) -> Path:
-    """Where to prepare a folder before it is renamed to `path`; emptied if a dead process of the
-    same id left one."""
-    sibling = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    remove(sibling)
-    return sibling
 
 
 @contextmanager

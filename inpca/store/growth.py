@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inpca.store.files import partial_sibling, removed_on_failure
+from inpca import durable
+from inpca.store.files import removed_on_failure
 from inpca.store.matrix import TiledMatrix
 from inpca.store.matrix_layout import check_rows, tile_key, write_empty
 from inpca.store.replacement import keep_files, replace_folder
@@ -33,7 +34,7 @@ def grow_matrix(
     old = matrix.grid
     grid = TileGrid(n_models, old.tile_size)
     check_rows(n_models, models=models, digests=digests)
-    partial = partial_sibling(matrix.path)
+    partial = durable.partial_path(matrix.path)
     with removed_on_failure(partial):
         write_empty(partial, grid, fingerprint, models, digests, attrs or {})
         n_full, absent = old.n_models // old.tile_size, set(matrix.missing())

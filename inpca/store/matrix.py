@@ -20,11 +20,9 @@ from inpca.reporting import Report
 from inpca.store import layout, replacement, schema
 from inpca.store.claim import claimed, door
 from inpca.store.files import (
-    PARTIAL,
     Damage,
     damaged,
     no_store,
-    partial_sibling,
     publish_folder,
     read_chunk,
     remove,
@@ -124,7 +122,7 @@ class TiledMatrix:
         if path.exists():
             _make_way(cls, path, overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_sibling(path)
+        partial = durable.partial_path(path)
         with removed_on_failure(partial):
             write_empty(partial, grid, fingerprint, models, digests, attrs or {})
         publish_folder(partial, path)
@@ -194,8 +192,8 @@ class TiledMatrix:
     def _sizes(self, array: str) -> dict[str, int]:
         """Name and bytes of every chunk of an array with one chunk per tile."""
         with os.scandir(self.path / array) as entries:
-            # Not *.partial: another writer may rename it before it can be asked for its size.
-            chunks = [one for one in entries if not one.name.endswith((PARTIAL, METADATA))]
+            # No partial ones: another writer may rename it before it can be asked for its size.
+            chunks = [one for one in entries if not durable.is_partial(one.name)]
             return {one.name: one.stat().st_size for one in chunks}
 
     @property
@@ -383,7 +381,7 @@ def delete_matrix(path: Path) -> None:
     """Delete the matrix at `path`, never anything that is not a matrix; behind the door, alone."""
     with suppress(DamagedStoreError):  # a damaged matrix is ours as well
         TiledMatrix.open(path)
-    old = partial_sibling(path)
+    old = durable.partial_path(path)
     os.rename(path, old)  # at once: half a matrix is none, and would be in the way
     remove(old)
 

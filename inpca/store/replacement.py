@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inpca import durable
 from inpca.store.claim import sweep_beside
-from inpca.store.files import partial_sibling, remove, sweep
+from inpca.store.files import remove, sweep
 
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -54,7 +54,7 @@ def finish_replacement(path: Path) -> None:
     """Go on with a committed replacement of `path`, if there is one; behind its door."""
     if not next_of(path).exists():
         return
-    old = partial_sibling(path)
+    old = durable.partial_path(path)
     if path.exists():
         os.rename(path, old)
     os.rename(next_of(path), path)

@@ -19,12 +19,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inpca import durable
 from inpca.errors import InputError
 from inpca.store import schema
 from inpca.store.files import (
     Damage,
     no_store,
-    partial_sibling,
     publish_folder,
     remove,
     removed_on_failure,
@@ -97,7 +97,7 @@ def create_trajectories(
     members = {"s": Member(("progress",), s, {"units": "1", "long_name": "progress"})}
     members |= {name: Member(("run",), count) for name, count in counts.items()}
     members |= {f"runs/{name}": member for name, member in table_members(runs).items()}
-    partial = partial_sibling(path)
+    partial = durable.partial_path(path)
     with removed_on_failure(partial):
         write_group(partial, members, {**attrs, "inpca": schema.header(_KIND)})
     publish_folder(partial, path)
@@ -159,6 +159,6 @@ def delete_trajectories(path: str | os.PathLike[str]) -> None:
     """Delete trajectory distances, never anything else."""
     path = Path(path)
     open_trajectories(path)
-    old = partial_sibling(path)
+    old = durable.partial_path(path)
     os.rename(path, old)  # at once: half of it is none, and would be in the way
     remove(old)

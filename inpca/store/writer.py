@@ -23,7 +23,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
-from inpca.store.files import file_lock, partial_sibling, remove, sweep, take
+from inpca.store.files import file_lock, remove, sweep, take
 from inpca.store.group import METADATA, metadata_files
 from inpca.store.intake import Intake, check_is_mapping
 from inpca.store.layout import Document, ShardLayout
@@ -347,7 +347,7 @@ def delete_run(path: Path) -> None:
     It is moved away first, durably: a run without its root would look damaged, not deleted.
     """
     if path.exists():
-        os.rename(path, partial_sibling(path))
+        os.rename(path, durable.partial_path(path))
         durable.sync_folder(path.parent)
     sweep_beside(path)
 
