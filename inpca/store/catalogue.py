@@ -8,6 +8,7 @@ done without.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,8 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
-from inpca.store.files import FULL, REFUSED, where_writable
+from inpca.store.files import FULL, REFUSED, Damage, read_bytes, where_writable
+from inpca.store.layout import CorruptChunk
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
@@ -123,6 +125,20 @@ def listed_runs(ensemble: Path) -> dict[str, int]:
     """Runs that the catalogue lists as it lies on disk, and how many models each had then."""
     entries = _load(ensemble / "catalogue")
     return {run_id: len(entry["columns"]["step"]) for run_id, entry in entries.items()}
+
+
+def catalogue_damage(ensemble: Path) -> list[Damage]:
+    """Whether the file `catalogue` is not as it was written: harmless, for it is derived."""
+    try:
+        content = read_bytes(ensemble / "catalogue")
+    except (CorruptChunk, PermissionError):
+        return []
+    head, _, rest = content.partition(b"\n")
+    sound = rest[: layout.CRC_BYTES] == layout.checksum(rest[layout.CRC_BYTES :])
+    if sound and re.fullmatch(rb"inpca catalogue \d+", head):
+        return []
+    reason = "does not match its checksum; delete it: it is made again when the models are listed"
+    return [Damage("catalogue", reason)]
 
 
 def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
