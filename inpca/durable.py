@@ -120,9 +120,10 @@ def _discard(partial: Path, path: Path | None, error: BaseException) -> None:
     """Remove what was prepared, and let an error of the system name the file that was wanted."""
     with suppress(OSError):
         partial.unlink(missing_ok=True)
-    if isinstance(error, OSError) and path is not None:
-        if error.filename is None or is_partial(Path(os.fsdecode(error.filename)).name):
-            error.filename = os.fspath(path)  # writing, unlike opening, does not say
+    if not isinstance(error, OSError) or path is None:
+        return
+    if error.filename is None or is_partial(Path(os.fsdecode(error.filename)).name):
+        error.filename = os.fspath(path)  # writing, unlike opening, does not say
 
 
 def sync_all(paths: Collection[Path]) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
-from inpca.store.files import FULL, REFUSED, Damage, read_bytes, where_writable
+from inpca.store.files import FULL, REFUSED, Damage, is_own, read_bytes, where_writable
 from inpca.store.layout import CorruptChunk
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
 
@@ -78,7 +78,7 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
             known = _read_entry(ensemble, run_id, stamp)
         entries[run_id] = known
     settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
-    if settled != cached:
+    if settled != cached and is_own(ensemble):
         with where_writable((*REFUSED, *FULL)):
             _save(ensemble / "catalogue", settled)
     return entries
@@ -151,15 +151,28 @@ def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
 def _load(path: Path) -> dict[str, Entry]:
     """The cached entries; none where no file of ours, whole, can be read at `path`."""
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, PermissionError):
+        content = read_bytes(path)
+    except (CorruptChunk, PermissionError):
         return {}
     head = len(_VERSION)
     body = content[head + layout.CRC_BYTES :]
     if content[: head + layout.CRC_BYTES] != _VERSION + layout.checksum(body):
         return {}
-    entries: dict[str, Entry] = json.loads(body)
-    return entries
+    try:
+        entries = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    whole = isinstance(entries, dict) and all(map(_is_entry, entries.values()))
+    return entries if whole else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a cached entry has the parts of one; it counts only if its stamp is the run's."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("columns"), dict):
+        return False
+    columns = entry["columns"].values()
+    known = isinstance(entry.get("config"), dict) and isinstance(entry.get("stamp"), list)
+    return known and "step" in entry["columns"] and all(isinstance(one, list) for one in columns)
 
 
 def _save(path: Path, entries: Mapping[str, Entry]) -> None:

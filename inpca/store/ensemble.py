@@ -18,7 +18,14 @@ from inpca.store import schema
 from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble, tidy_ensemble
 from inpca.store.files import Damage, file_lock, sweep
-from inpca.store.manifest import DTYPES, MANIFEST, make_manifest, read_manifest, write_manifest
+from inpca.store.manifest import (
+    DTYPES,
+    MANIFEST,
+    MOST_CLASSES,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
 from inpca.store.run import SUFFIX, Run
@@ -308,8 +315,10 @@ class Ensemble:
 def _make_sample_sets(
     sample_sets: Mapping[str, ArrayLike], n_classes: int, ids: Mapping[str, Sequence[str]]
 ) -> dict[str, SampleSet]:
-    if int(n_classes) != n_classes or n_classes < 2:
-        raise InputError(f"`n_classes` must be a whole number of at least 2, not {n_classes}.")
+    if int(n_classes) != n_classes or not 2 <= n_classes <= MOST_CLASSES:
+        raise InputError(
+            f"`n_classes` must be a whole number of 2 … {MOST_CLASSES:,}, not {n_classes}."
+        )
     if not sample_sets:
         raise InputError("`sample_sets` must have at least one set, such as {'train': labels}.")
     unknown = [name for name in ids if name not in sample_sets]

@@ -132,6 +132,11 @@ def take(lock: FileLock) -> bool:
     return True
 
 
+def is_own(folder: Path) -> bool:
+    """Whether the folder belongs to the user of this process: in others nothing is cached."""
+    return folder.stat().st_uid == os.geteuid()
+
+
 @contextmanager
 def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
     """Leave the block, undone, where this process may not write; any other error is raised.

@@ -14,6 +14,7 @@ from inpca.store.samples import SampleSet
 
 MANIFEST = "ensemble.json"
 DTYPES = ("float32", "float16")
+MOST_CLASSES = 100_000_000  # more than any vocabulary has
 
 
 def make_manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def _check(manifest: Mapping[str, Any]) -> None:
     classes, sets = manifest.get("n_classes"), manifest.get("sample_sets")
-    if type(classes) is not int or classes < 2:
+    if type(classes) is not int or not 2 <= classes <= MOST_CLASSES:
         raise CorruptChunk(f"cannot be read: it has no number of classes ({classes!r})")
     if manifest.get("dtype") not in DTYPES:
         raise CorruptChunk(f"cannot be read: it has no dtype ({manifest.get('dtype')!r})")

@@ -66,7 +66,10 @@ class Run:
         self.id = path.name.removesuffix(SUFFIX)
         self._cure = cure(self.id)
         try:
+            check_folder(path)
             self._root = read_root(path, self._cure)
+        except CorruptChunk as error:
+            raise damaged(path, error, self._cure) from None
         except (FileNotFoundError, NotADirectoryError):
             if lost_root(path):
                 raise root_error(path) from None

@@ -12,7 +12,7 @@ from inpca.errors import InpcaError
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
-    """An ensemble with everything in it: runs, hidden layers, distances, embedding, trajectories."""
+    """An ensemble with runs, hidden layers, distances, an embedding and trajectories."""
     rng = np.random.default_rng(0)
     path = tmp_path_factory.mktemp("pristine") / "a.ensemble"
     labels = {"train": np.arange(24) % 2, "test": np.arange(6) % 2}
