@@ -14,12 +14,28 @@ from inpca.store import documents as doc
 from inpca.store.matrix import TiledMatrix
 
 
-@pytest.fixture
-def foreign(recorded):
+@pytest.fixture(scope="module")
+def handed_over(tmp_path_factory):
     """An ensemble with a matrix and an embedding, as a stranger may hand it over."""
-    inpca.pairwise_distances(recorded, out=recorded.distances_path("train"), tile_size=4)
-    inpca.InPCA(n_components=2).fit(recorded).save(recorded.embeddings_path("train"))
-    return recorded.path
+    rng = np.random.default_rng(0)
+    ensemble = inpca.create_ensemble(
+        tmp_path_factory.mktemp("handed-over") / "a.ensemble",
+        sample_sets={"train": np.arange(30) % 4, "test": np.arange(7) % 4},
+        n_classes=4,
+    )
+    for run, count in (("cnn", 4), ("mlp", 3)):
+        p = {
+            name: rng.dirichlet(np.ones(4), (count, n)) for name, n in (("train", 30), ("test", 7))
+        }
+        ensemble.add_run(run, p, config={"architecture": run})
+    inpca.pairwise_distances(ensemble, out=ensemble.distances_path("train"), tile_size=4)
+    inpca.InPCA(n_components=2).fit(ensemble).save(ensemble.embeddings_path("train"))
+    return ensemble.path
+
+
+@pytest.fixture
+def foreign(handed_over, tmp_path):
+    return shutil.copytree(handed_over, tmp_path / "a.ensemble")
 
 
 def rewrite(file, edit, seal=True):
@@ -198,9 +214,11 @@ def test_chunk_that_is_no_regular_file__is_named_at_once(foreign, tmp_path, name
 def test_folder_that_is_a_link__is_not_followed(foreign, tmp_path, folder):
     shutil.move(foreign / folder, tmp_path / "elsewhere")
     (foreign / folder).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InpcaError, match="symbolic link"):
-        for error in use(foreign):
-            raise error
+    try:
+        errors = [*use(foreign)]
+    except DamagedStoreError as error:
+        errors = [error]
+    assert any("symbolic link" in str(error) for error in errors)
 
 
 def test_lock_that_is_a_link__does_not_empty_what_it_points_to(foreign, tmp_path):
@@ -224,8 +242,8 @@ def test_planted_links__lead_no_write_anywhere(foreign, tmp_path):
     ensemble = inpca.open_ensemble(foreign)
     _ = ensemble.models
     assert ensemble.check() == []
-    with pytest.raises(OSError, match=r"c\.4\.0\.0"), ensemble.start_run("cnn", resume=True) as run:
-        p = {"train": np.full((30, 4), 0.25), "test": np.full((7, 4), 0.25)}
+    p = {"train": np.full((30, 4), 0.25), "test": np.full((7, 4), 0.25)}
+    with ensemble.start_run("cnn", resume=True) as run, pytest.raises(OSError, match=r"c\.4\.0"):
         run.append(p, "probs", step=99, epoch=9)
     assert victim.read_text() == "precious"
 
