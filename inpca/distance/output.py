@@ -124,6 +124,7 @@ def _description(request: Request) -> dict[str, Any]:
     return {
         "n_models": request.n_rows,
         "fingerprint": _fingerprint(identity),
+        "owner": _owner(request, identity),
         "models": request.models,
         "digests": request.digests,
         "attrs": {
@@ -137,6 +138,17 @@ def _description(request: Request) -> dict[str, Any]:
             FINISHED: False,
         },
     }
+
+
+def _owner(request: Request, identity: Mapping[str, str]) -> str:
+    """Whom the seals of the tiles name: all of the identity that stays when the matrix grows.
+
+    The models are bound by the list of their digests; without one a matrix cannot grow.
+    """
+    if request.digests is None:
+        return _fingerprint(identity)
+    lasting = {name: value for name, value in identity.items() if name != _PREDICTIONS}
+    return _fingerprint({**lasting, "sample_set": f"{request.sample_set} {request.shape[1:]}"})
 
 
 def _identity(request: Request) -> dict[str, str]:

@@ -84,6 +84,7 @@ class TiledMatrix:
     dtype : float32
     grid : its `TileGrid`
     fingerprint : identity of the input it is computed from
+    owner : whom the seals of its tiles name; it stays when the matrix grows; None in format 1
     attrs : what else was recorded with it (`update_attrs`)
     """
 
@@ -95,6 +96,7 @@ class TiledMatrix:
         header = schema.check_header(self._root.attributes, "matrix", self.path)
         try:
             self.fingerprint: str = header["fingerprint"]
+            self.owner: str | None = header.get("owner")
             self.grid = _grid(header, self._root.documents)
             self._check_folders()
         except (KeyError, TypeError) as error:
@@ -117,6 +119,7 @@ class TiledMatrix:
         n_models: int,
         tile_size: int,
         fingerprint: str,
+        owner: str | None = None,
         models: pd.DataFrame | None = None,
         digests: NDArray[np.uint64] | None = None,
         attrs: Mapping[str, Any] | None = None,
@@ -129,6 +132,8 @@ class TiledMatrix:
         path : folder to make, by habit ``*.zarr``
         n_models, tile_size : sizes of the matrix and of a tile
         fingerprint : identity of the input
+        owner : whom the seals of the tiles name: what of the identity stays when the matrix grows;
+            by default the fingerprint
         models : models table, one row per row of the matrix, frozen with it
         digests : identity of each model's predictions, (n_models,); needed to `grow`
         attrs : anything JSON can hold
@@ -146,7 +151,8 @@ class TiledMatrix:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = durable.partial_path(path)
         with removed_on_failure(partial):
-            write_empty(partial, grid, fingerprint, models, digests, attrs or {})
+            owner = owner or fingerprint
+            write_empty(partial, grid, fingerprint, models, digests, attrs or {}, owner)
         publish_folder(partial, path)
         return cls(path)
 
@@ -199,7 +205,7 @@ class TiledMatrix:
     @property
     def is_sealed(self) -> bool:
         """Whether every tile has a seal: in all matrices but those of format 1."""
-        return "seal" in self._root.documents
+        return self.owner is not None
 
     @property
     def tile_bytes(self) -> int:
@@ -273,27 +279,13 @@ class TiledMatrix:
             seal = int(read_chunk(self.path / "seal" / tile_key(tile), SEAL, (1, 1))[0, 0])
         except CorruptChunk as error:
             raise CorruptChunk(f"has a seal that {error}") from None
-        if seal != tile_seal(self.fingerprint, tile, seal & _LOW, self._count_checksum(tile)):
+        if seal != self._make_seal(tile, seal & _LOW):
             raise CorruptChunk("has the seal of another tile, matrix or count")
         return seal
 
-    def seal_of(self, tile: Tile, fingerprint: str) -> bytes:
-        """The chunk that seals `tile`, as it is here, in a matrix with another fingerprint.
-
-        Raises
-        ------
-        DamagedStoreError
-            If the tile's seal here is missing or damaged.
-        """
-        try:
-            checksum = self._seal(tile) & _LOW
-        except CorruptChunk as error:
-            raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
-        return self._encoded_seal(tile, checksum, fingerprint)
-
-    def _encoded_seal(self, tile: Tile, checksum: int, fingerprint: str) -> bytes:
-        seal = tile_seal(fingerprint, tile, checksum, self._count_checksum(tile))
-        return layout.encode(np.full((1, 1), seal, SEAL))
+    def _make_seal(self, tile: Tile, checksum: int) -> int:
+        assert self.owner is not None
+        return tile_seal(self.owner, tile, checksum, self._count_checksum(tile))
 
     def _count_checksum(self, tile: Tile) -> int:
         """The checksum that the count of capped contributions ends with; 0 without one."""
@@ -320,8 +312,8 @@ class TiledMatrix:
         chunk = layout.encode(padded)
         files = {self._file(tile): chunk}
         if self.is_sealed:  # before the tile: without a seal it counts as missing
-            seal = self._encoded_seal(tile, layout.checksum_of(chunk), self.fingerprint)
-            files = {self.path / "seal" / tile_key(tile): seal, **files}
+            seal = np.full((1, 1), self._make_seal(tile, layout.checksum_of(chunk)), SEAL)
+            files = {self.path / "seal" / tile_key(tile): layout.encode(seal), **files}
         durable.write_files(files)
 
     def remove_tile(self, tile: Tile) -> None:
@@ -473,6 +465,8 @@ def _grid(header: Mapping[str, Any], documents: Mapping[str, Document]) -> TileG
     document, size = documents["distance"], header["tile_size"]
     if type(size) is not int or size < 1 or not isinstance(header["fingerprint"], str):
         raise CorruptChunk(f"has no tile size ({size!r}) or fingerprint")
+    if ("seal" in documents) != isinstance(header.get("owner"), str):
+        raise CorruptChunk("has no owner of its seals")
     grid = TileGrid(document["shape"][0], size)
     if grid.n_tiles > MOST_TILES:
         raise CorruptChunk(f"describes {grid.n_tiles:,} tiles, where at most {MOST_TILES:,} can be")

@@ -53,16 +53,16 @@ def seal_document(grid: TileGrid) -> Document:
     return layout.array_document(shape, SEAL, column.dims, (1, 1), attributes=column.attributes)
 
 
-def tile_seal(fingerprint: str, tile: Tile, tile_checksum: int, count_checksum: int) -> int:
+def tile_seal(owner: str, tile: Tile, tile_checksum: int, count_checksum: int) -> int:
     """What binds a tile to its matrix, its place and its count of capped contributions.
 
     Parameters
     ----------
-    fingerprint : of the matrix
+    owner : whom the seals of the matrix name
     tile_checksum, count_checksum : CRC-32C that the two files end with; 0 without a count
     """
-    owner = f"{fingerprint} {tile[0]} {tile[1]} {tile_checksum} {count_checksum}".encode()
-    return tile_checksum | layout.checksum_of(layout.checksum(owner)) << 32
+    bound = f"{owner} {tile[0]} {tile[1]} {tile_checksum} {count_checksum}".encode()
+    return tile_checksum | layout.checksum_of(layout.checksum(bound)) << 32
 
 
 def check_rows(n_models: int, **tables: pd.DataFrame | NDArray[Any] | None) -> None:
@@ -79,11 +79,11 @@ def write_empty(
     models: pd.DataFrame | None,
     digests: NDArray[np.uint64] | None,
     attrs: Mapping[str, Any],
-    sealed: bool = True,
+    owner: str | None,
 ) -> None:
     """A matrix without tiles in the folder `path`, which has not its final name yet.
 
-    Tiles have no seals where one of format 1 grows.
+    `owner` is whom the tiles' seals name; None for a matrix of format 1, whose tiles have none.
     """
     header = schema.header("matrix", fingerprint=fingerprint, tile_size=grid.tile_size)
     members = {} if models is None else table_members(models)
@@ -94,6 +94,7 @@ def write_empty(
         column = schema.MATRIX["digest"]
         tree["digest"] = Member(column.dims, digests, column.attributes)
     documents = {"distance": distance_document(grid), "floored": floored_document(grid)}
-    if sealed:
+    if owner is not None:
+        header["owner"] = owner
         documents["seal"] = seal_document(grid)
     write_group(path, tree, {**attrs, "inpca": header}, documents=documents)
