@@ -33,7 +33,8 @@ class TrainingModels:
     sample_set : name of the sample set, for an ensemble
     models : table of the training models, or None
     ensemble : folder of the ensemble they are in, or None
-    fingerprint : of the training predictions; checked before they are used
+    fingerprint : of the training predictions, when the embedding was made; checked each time
+        before they are used, since an array can be filled anew and a run be recorded anew
     source : the predictions, once they are open
     kept : whether the embedding keeps the predictions themselves when it is saved
     samples : numbers of the samples of the set that D is over; None: all
@@ -51,7 +52,11 @@ class TrainingModels:
 
     @classmethod
     def of_array(cls, predictions: ArrayLike, kind: Kind, metric: str) -> "TrainingModels":
-        """Predictions in memory; the array is kept, and is not saved with the embedding."""
+        """Predictions in memory; the array is kept, and is not saved with the embedding.
+
+        It is kept by reference, and the caller may fill it anew: what it holds now is known by
+        its fingerprint.
+        """
         return cls.of_source(ArrayPredictions(predictions, kind), metric)
 
     @classmethod
@@ -60,6 +65,7 @@ class TrainingModels:
         return cls(
             metric=metric,
             source=source,
+            fingerprint=source.fingerprint(),
             models=getattr(source, "models", None),
             sample_set=getattr(source, "sample_set", None),
             sample_set_fingerprint=getattr(source, "sample_set_fingerprint", None),
@@ -115,14 +121,11 @@ class TrainingModels:
         where = self.ensemble
         if where is not None and where in embedding.absolute().parents:
             where = Path(os.path.relpath(where, embedding.absolute()))
-        fingerprint = self.fingerprint
-        if fingerprint is None and self.source is not None:
-            fingerprint = self.source.fingerprint()
         return {
             "metric": self.metric,
             "sample_set": self.sample_set,
             "ensemble": None if where is None else where.as_posix(),
-            "fingerprint": fingerprint,
+            "fingerprint": self.fingerprint,
             "sample_set_fingerprint": self.sample_set_fingerprint,
         }
 
@@ -156,6 +159,13 @@ class TrainingModels:
                     + "; or fit on an Ensemble, which the embedding then finds again."
                 )
             self.source = self._reopen(n_models)
+        elif self.source.fingerprint() != self.fingerprint:
+            raise InputError(
+                "The training predictions have changed since the embedding was made from them (an "
+                "array that was filled anew, or runs that were recorded anew): fit again, on a "
+                f"copy of the array if it is used for something else; or "
+                f"{_PASS_DISTANCES.format(m=n_models)}."
+            )
         return self.source
 
     def attach(self, predictions: ArrayLike, kind: Kind) -> None:

@@ -4,6 +4,8 @@ A tile is one file: T² raw float32 and their CRC-32C, the part beyond the matri
 So a finished tile has exactly T²·4 + 4 bytes, and one listing of the folder tells what is missing.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -50,6 +52,8 @@ _REMAKE = (
     "compute all of it again (pairwise_distances(…, restart=True), or `inpca distances ENSEMBLE "
     "--restart`)"
 )
+# Of `attrs`, what does not change while the matrix is computed.
+_IDENTITY = ("metric", "unit", "sample_set", "n_samples", "n_classes", "identity")
 _MAKE = "compute it first (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`)"
 
 
@@ -182,6 +186,32 @@ class TiledMatrix:
         """Bytes of a finished tile's file."""
         return self.grid.tile_size**2 * FLOAT.itemsize + layout.CRC_BYTES
 
+    def check_unchanged(self) -> None:
+        """Refuse a folder that holds another matrix by now than when it was opened.
+
+        To be called after tiles have been read, before anything is concluded from them: a matrix
+        that is restarted or extended takes the place of the former under the same name.
+
+        Raises
+        ------
+        InputError
+            If it is of other input or of another metric, or laid out in another way, or gone.
+        """
+        now = type(self)(self.path)
+        if self.identity != now.identity:
+            raise InputError(
+                f"`path` {self.path} was replaced by another matrix while it was read (restarted "
+                "or extended by another call): nothing was made of the mixture; open it and call "
+                "again."
+            )
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of what the matrix is of, whatever has been computed of it so far."""
+        described = {name: self.attrs.get(name) for name in _IDENTITY}
+        text = json.dumps([self.fingerprint, described, self._documents], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     # -- what is there ----------------------------------------------------------------------------
 
     def missing(self) -> list[Tile]:
@@ -295,6 +325,7 @@ class TiledMatrix:
         for band in range(start // size, -(-stop // size)):
             for other in range(self.grid.n_bands):
                 self._copy_band(band, other, start, stop, out)
+        self.check_unchanged()
         return out
 
     def _copy_band(
@@ -313,6 +344,7 @@ class TiledMatrix:
             values = self.read_tile((i, j))
             out[self.grid.band(i), self.grid.band(j)] = values
             out[self.grid.band(j), self.grid.band(i)] = values.T
+        self.check_unchanged()
         return out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
