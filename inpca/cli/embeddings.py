@@ -106,12 +106,17 @@ def embed(
 
 
 def _column(matrix: Any, name: str) -> Any:
-    """A column of the models table as it is, by model: none of them is left out."""
+    """A column of the models table as it is, by model; reference models that have none weigh 0."""
     if not name:
         raise InputError("`--weigh-references` needs a column; name it with `--weights`.")
-    if matrix.models is None or name not in matrix.models.columns:
-        return name  # refused where the columns are named
-    return matrix.models[name]
+    import pandas as pd
+
+    from inpca.embedding.weights import is_reference
+
+    models = matrix.models
+    if models is None or name not in models or not pd.api.types.is_numeric_dtype(models[name]):
+        return name  # refused with the other columns that are none
+    return models[name].mask(is_reference(models) & models[name].isna().to_numpy(), 0)
 
 
 def _weighted_line(weights: Any, column: str) -> str:

@@ -295,7 +295,9 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         """
         check_is_fitted(self)
         path = Path(path)
-        self._training.kept = self._training.kept or with_training
+        if with_training:
+            self._training.open(len(self.row_means_))  # refused before it is promised
+            self._training.kept = True
         arrays, attrs = saved.dump(self, path)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:

@@ -39,7 +39,7 @@ def as_frame(values: Any) -> pd.DataFrame | None:
 
 
 def with_names_sklearn_knows(values: Any) -> Any:
-    """`values`; a table with other names than texts, which scikit-learn has no use for, as array."""
+    """`values`; a table whose names are no texts, which scikit-learn refuses, as an array."""
     if isinstance(values, pd.DataFrame) and not all(type(one) is str for one in values.columns):
         return values.to_numpy()
     return values

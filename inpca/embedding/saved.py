@@ -123,7 +123,7 @@ def restore(
             fitted.feature_names_in_ = np.array(attrs["names"], dtype=object)
     if _TRAINING in arrays:
         fitted._training.kept = True
-        fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")
+        fitted._training.hold(ArrayPredictions(arrays[_TRAINING], "log_probs", "training"))
 
 
 def _plain_names(names: pd.Index | None) -> list[str] | list[int] | None:

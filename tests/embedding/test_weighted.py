@@ -244,6 +244,28 @@ def test_column_of_the_models__is_weights_and_references_are_projected(
     assert ours.transform(view) == pytest.approx(ours.embedding_, abs=2e-6)
 
 
+def test_column__gives_reference_models_no_weight_whatever_it_says(
+    small_ensemble: inpca.Ensemble,
+) -> None:
+    inpca.average_groups(small_ensemble, ["architecture", "step"])
+    view = inpca.open_ensemble(small_ensemble.path).with_references()
+    averages = view.models["run"].str.startswith("average").to_numpy()
+    references = averages | view.models.index.str.startswith("@")
+    # Averages have a step of their own, ignorance and truth a loss.
+    for column in ("step", "train_loss"):
+        assert view.models[column].to_numpy(float)[references][-1] > 0
+        ours = inpca.InPCA(3).fit(view, weights=column)
+        assert (ours.weights_[references] == 0).all()
+        trained = view.models[column].to_numpy(float)[~references]
+        assert ours.weights_[~references] == pytest.approx(trained)
+        alone = inpca.InPCA(3).fit(
+            view.select(list(view.models.index[~references])), weights=column
+        )
+        assert ours.eigenvalues_ == pytest.approx(alone.eigenvalues_, rel=1e-6)
+    asked = inpca.InPCA(3).fit(view, weights=view.models["train_loss"])
+    assert asked.weights_ == pytest.approx(view.models["train_loss"].to_numpy(float))
+
+
 def test_series__is_matched_by_the_models_keys(small_ensemble: inpca.Ensemble) -> None:
     keys = small_ensemble.models.index
     series = pd.Series(np.arange(24.0), index=keys)
