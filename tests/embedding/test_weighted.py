@@ -171,7 +171,10 @@ def test_tiles_on_disk__give_the_same_as_the_array(tmp_path: Path, solver: str) 
     assert ours.eigenvalues_ == pytest.approx(theirs.eigenvalues_, abs=1e-11)
     assert ours.embedding_ == pytest.approx(theirs.embedding_, abs=1e-7)
     few = [inpca.InPCA(**options, executor=n).fit(matrix, weights=weights) for n in (1, 3)]
-    assert few[0].embedding_.tobytes() == few[1].embedding_.tobytes()
+    assert few[0].row_means_.tobytes() == few[1].row_means_.tobytes()
+    assert few[0].embedding_ == pytest.approx(few[1].embedding_, abs=1e-9)
+    if solver == "lanczos":  # LAPACK has threads of its own
+        assert few[0].embedding_.tobytes() == few[1].embedding_.tobytes()
 
 
 def test_selected_models__take_their_weights_in_their_own_order(
@@ -225,7 +228,7 @@ def test_saved_weighted_embedding__projects_as_before(tmp_path: Path) -> None:
     embedding.save(tmp_path / "e.zarr")
     loaded = inpca.load_embedding(tmp_path / "e.zarr")
     assert (loaded.weights_ == np.arange(25.0)).all()
-    assert loaded.transform(d).tobytes() == embedding.transform(d).tobytes()
+    assert loaded.transform(d) == pytest.approx(embedding.transform(d), rel=1e-13, abs=1e-14)
     plain = fit(d, 3)
     plain.save(tmp_path / "plain.zarr")
     assert inpca.load_embedding(tmp_path / "plain.zarr").weights_ is None
