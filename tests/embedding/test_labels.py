@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import inpca
+import inpca.trajectories
 from inpca import InputError
 
 Array = NDArray[np.float64]
@@ -210,3 +211,15 @@ def test_data_arrays__are_read_as_tables() -> None:
     assert embedding.embedding_ == pytest.approx(expected, abs=1e-12)
     assert embedding.transform(array[:5, order]) == pytest.approx(expected[:5], abs=1e-9)
     assert embedding.join("test", array[order, :][:, order]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_curve_distances__heed_masks_and_names_of_distances() -> None:
+    d = distances()
+    runs = np.repeat([0, 1], M // 2)
+    _, expected = inpca.trajectories.curve_distances(d, runs)
+    _, ours = inpca.trajectories.curve_distances(frame(d).iloc[:, permuted()], runs)
+    assert (ours == expected).all()
+    with pytest.raises(InputError, match="`D` has masked entries"):
+        inpca.trajectories.curve_distances(masked(d, (0, 1)), runs)
+    with pytest.raises(InputError, match="`D` has masked entries"):
+        inpca.trajectories.frechet_distance(masked(d, (0, 1)))
