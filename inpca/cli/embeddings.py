@@ -36,8 +36,18 @@ def embed(
     ] = "",
     weights: Annotated[
         str,
-        typer.Option("--weights", help="column that says how often a model counts; 0 projects it"),
+        typer.Option(
+            "--weights",
+            help="column that says how often a model counts; 0 projects it, like reference models",
+        ),
     ] = "",
+    weigh_references: Annotated[
+        bool,
+        typer.Option(
+            "--weigh-references",
+            help="with --weights, reference models (stored averages too) count by their values",
+        ),
+    ] = False,
     solver: Annotated[str, typer.Option(help="auto, dense or lanczos")] = "auto",
     tol: Annotated[float, typer.Option(help="residual to reach, relative to λ")] = 1e-6,
     memory: Memory = "",
@@ -68,6 +78,7 @@ def embed(
     matrix = inpca.TiledMatrix.open(ensemble.distances_path(name))
     result = ensemble.embeddings_path(save_as or name)
     former = ensemble.embeddings_path(warm_start) if warm_start else None
+    counts = _column(matrix, weights) if weigh_references else (weights or None)
     models = (select or None) if references else without_references(matrix, select or None)
     passes = result.with_suffix(".passes")
     lock = ensemble.path / ".locks" / "embeddings" / f"{result.stem}.lock"
@@ -85,13 +96,27 @@ def embed(
             progress=not quiet,
             backend=backend,
             device=device,
-        ).fit(matrix, models=models, init=former, weights=weights or None)
+        ).fit(matrix, models=models, init=former, weights=counts)
         if result.exists():
             typer.echo(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
     if weights:
         typer.echo(_weighted_line(embedding.weights_, weights), err=True)
     print_table(describe_embedding(embedding), as_json)
+
+
+def _column(matrix: Any, name: str) -> Any:
+    """A column of the models table as it is, by model; reference models that have none weigh 0."""
+    if not name:
+        raise InputError("`--weigh-references` needs a column; name it with `--weights`.")
+    import pandas as pd
+
+    from inpca.embedding.weights import is_reference
+
+    models = matrix.models
+    if models is None or name not in models or not pd.api.types.is_numeric_dtype(models[name]):
+        return name  # refused with the other columns that are none
+    return models[name].mask(is_reference(models) & models[name].isna().to_numpy(), 0)
 
 
 def _weighted_line(weights: Any, column: str) -> str:

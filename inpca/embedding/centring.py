@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,17 +18,20 @@ from inpca.backend import (
     to_like,
     zeros_at,
 )
+from inpca.embedding.scale import exponent_of, scaled
 from inpca.embedding.tiles import (
     TOLERANCE,
     ArrayTiles,
     DistanceTiles,
     ExecutorArgument,
     Float64,
+    ScaledTiles,
     as_tiles,
     check_finite,
     check_tile,
     map_tiles,
     place_of,
+    telling_replaced,
     tiles_in_memory,
 )
 from inpca.executor import get_executor
@@ -69,6 +72,9 @@ class CentredOperator:
     Splitting V into two float32 halves and multiplying in float32 was measured: twice the rate
     and twice the work, so no faster, and no longer accumulated in float64.
 
+    Entries too small or too large to be squared in float64 are multiplied by a power of two while
+    they are worked on, so that D in any unit gives the same vectors.
+
     Memory: 4 arrays (m, b) float64, a tile as stored and a strip of it per worker, and the tiles
     that are read ahead.
     """
@@ -83,6 +89,7 @@ class CentredOperator:
         self._executor = executor
         self._report = report or _silent
         self._known: _Sums | None = None
+        self._exponent = 0
         self._like = place_of(self._tiles)
         self._xp = np if self._like is None else namespace(self._like)
         self.grid = self._tiles.grid
@@ -95,12 +102,18 @@ class CentredOperator:
     @property
     def row_means(self) -> Float64:
         """r_u = mean_v D_uv, shape (m,)."""
-        return self._sums.row_means
+        return np.asarray(scaled(self._sums.row_means, self._exponent))
 
     @property
     def grand_mean(self) -> float:
         """r̄ = mean_u r_u."""
-        return self._sums.grand_mean
+        return float(scaled(self._sums.grand_mean, self._exponent))
+
+    @property
+    def tiles(self) -> tuple[DistanceTiles, int]:
+        """D times 2^−e, safe to square, and e."""
+        _ = self._sums
+        return self._tiles, self._exponent
 
     @cached_property
     def frobenius_norm(self) -> float:
@@ -115,7 +128,7 @@ class CentredOperator:
         square = sums.centred_square()
         if sums.rounding() > _NORM_ACCURACY * square:
             square = math.fsum(part for _, part in self._run(self._centred_square))
-        return math.sqrt(square) / 2
+        return float(scaled(math.sqrt(square) / 2, self._exponent))
 
     def apply(self, vectors: Float64) -> Float64:
         """W V for V of shape (m, b), float64; one pass over D. Both lie where D does."""
@@ -123,7 +136,7 @@ class CentredOperator:
         # L D L does not see what the row means are: only the sums of V and of D V are needed.
         product = self._pass(vectors - mean(vectors, axis=0))
         product -= mean(product, axis=0)
-        return -0.5 * product
+        return cast(Float64, scaled(-0.5 * product, self._exponent))
 
     def working_bytes(self, block: int) -> int:
         """Memory of a pass with `block` vectors, beside the vectors themselves."""
@@ -145,7 +158,7 @@ class CentredOperator:
             rows, columns = self._bands(tile)
             centred[rows, columns] = -0.5 * to_host(values)
             centred[columns, rows] = centred[rows, columns].T
-        return centred
+        return cast(Float64, scaled(centred, self._exponent))
 
     @property
     def _sums(self) -> "_Sums":
@@ -156,7 +169,7 @@ class CentredOperator:
         return self._known
 
     def _pass(self, vectors: Float64) -> Float64:
-        """D V, and in the first pass the sums over D."""
+        """D V, and in the first pass the sums over D; both times 2^−e, see `_exponent`."""
         measure = None if self._known else _Measurement.start(self._tiles)
         product: Float64 = self._xp.zeros_like(vectors)
 
@@ -174,6 +187,11 @@ class CentredOperator:
             if measure is not None:
                 measure.add(part, rows, columns)
         if measure is not None:
+            exponent = exponent_of(measure.largest)
+            if exponent and not self._exponent:
+                # Squares of these entries mean nothing in float64: all again, in another unit.
+                self._tiles, self._exponent = ScaledTiles(self._tiles, -exponent), exponent
+                return self._pass(vectors)
             self._check_entries(measure)
             self._known = measure.sums()
         return product
@@ -183,7 +201,8 @@ class CentredOperator:
         tolerance = TOLERANCE[4] * measure.largest
         for tile, wrong_by in measure.wrong_by.items():
             if wrong_by > tolerance:
-                check_tile(to_host(self._tiles.read_tile(tile)), self.grid, tile, tolerance)
+                values = to_host(self._tiles.read_tile(tile))
+                check_tile(values, self.grid, tile, tolerance, measure.largest)
 
     def _centred_tile(self, sums: "_Sums", tile: Tile, stored: Floats) -> Float64:
         """(L D L) on `tile`: D_uv − r_u − r_v + r̄, with D and r taken relative to the shift c."""
@@ -278,7 +297,8 @@ class _Measurement:
 
     @classmethod
     def start(cls, tiles: DistanceTiles) -> "_Measurement":
-        first = np.asarray(to_host(tiles.read_tile((0, 0))), dtype=np.float64)
+        with telling_replaced(tiles):
+            first = np.asarray(to_host(tiles.read_tile((0, 0))), dtype=np.float64)
         check_finite(first, tiles.grid, (0, 0))
         sums = zeros_at(place_of(tiles), (tiles.grid.n_models,))
         return cls(_mean_off_diagonal(first), sums)

@@ -15,6 +15,12 @@ from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
 from inpca.embedding.joint import joint_coordinates
+from inpca.embedding.labels import (
+    as_frame,
+    positions_of,
+    refuse_masked,
+    with_names_sklearn_knows,
+)
 from inpca.embedding.pairs import Float64
 from inpca.embedding.placing import place_distances, place_predictions
 from inpca.embedding.project import coordinates
@@ -116,6 +122,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     sample_set_: str | None
     samples_: NDArray[np.intp] | None
     metric_: str | None
+    _names: pd.Index | None
 
     def __init__(
         self,
@@ -169,7 +176,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         ----------
         X : predictions (m, N, C), an `Ensemble`, a `TiledMatrix`, or with
             ``metric="precomputed"`` a distance matrix (m, m): symmetric, zero diagonal. One on a
-            GPU (an array of cupy) stays there; that it is symmetric is then taken on trust
+            GPU (an array of cupy) stays there; that it is symmetric is then taken on trust. The
+            columns of a table (DataFrame, DataArray) are matched to its rows by name
         y : ignored
         models : of a `TiledMatrix`: embed these alone, without computing distances again; a query
             (``"epoch > 3"``, which keeps the reference models) or model keys
@@ -192,7 +200,9 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         distances, rows = inputs.distances, inputs.rows
         m = distances.shape[0]
         check_n_components(self.n_components, m)
-        counts = None if weights is None else read_weights(weights, inputs.training.models, m)
+        counts = None
+        if weights is not None:
+            counts = read_weights(weights, inputs.training.models, m, inputs.names)
         if counts is not None:
             check_rank(self.n_components, counts)
         start = None if init is None else self._start(init, inputs, m)
@@ -203,6 +213,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self.n_features_in_ = inputs.n_features
         self._learn(solution if rows is None else solution.of_rows(rows))
         self._came_from(inputs.training)
+        self._names = inputs.names
         self.joint_ = {}
         return self
 
@@ -218,16 +229,25 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         Parameters
         ----------
         X : predictions (k, N, C) on the training samples, an `Ensemble`, or distances (k, m) of
-            the new models to the training models
+            the new models to the training models. The columns of a table (DataFrame, DataArray)
+            are matched by the names of the training models
 
         Returns
         -------
         (k, n_components) float64. A training model gets its own coordinates.
+
+        Raises
+        ------
+        InputError
+            If `X` has masked entries or names other models; if the training predictions, which
+            are kept by reference, have changed since `fit`.
         """
         check_is_fitted(self)
+        X = self._in_order(X)
         if is_elsewhere(X) and not is_predictions(X):
             return cast(Float64, to_host(place_distances(self, cast(Floats, X))))
         if self.metric == "precomputed" and not is_predictions(X):
+            X = with_names_sklearn_knows(X)
             distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
             return place_distances(self, distances)
         if not is_predictions(X):
@@ -245,7 +265,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         name : of the sample set (``"test"``); the coordinates are kept, and saved, as
             ``joint_[name]``
         D : distances between the models on that sample set, an array (m, m) in the order of the
-            embedding, or a `TiledMatrix`, whose models are found by their keys
+            embedding, or a table or a `TiledMatrix`, whose models are found by their names
 
         Returns
         -------
@@ -275,7 +295,9 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         """
         check_is_fitted(self)
         path = Path(path)
-        self._training.kept = self._training.kept or with_training
+        if with_training:
+            self._training.open(len(self.row_means_))  # refused before it is promised
+            self._training.kept = True
         arrays, attrs = saved.dump(self, path)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
@@ -292,9 +314,24 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         start[inputs.rows] = vectors
         return start
 
+    @property
+    def _model_names(self) -> pd.Index | None:
+        """Names of the training models: keys of an ensemble's, or those of a table of distances."""
+        return self._names if self.models_ is None else self.models_.index
+
+    def _in_order(self, X: Any) -> Any:
+        """`X` with its columns in the order of the training models, if it is a table."""
+        refuse_masked(X, "X")
+        frame = as_frame(X)
+        if frame is None or frame.shape[1] != len(self.row_means_):
+            return X if frame is None else frame
+        order = positions_of(self._model_names, frame.columns, "X", "the training models'")
+        return frame if order is None else frame.iloc[:, order]
+
     def _came_from(self, training: TrainingModels) -> None:
         self._training = training
-        self.models_ = training.models
+        self._names = None
+        self.models_ = None if training.models is None else training.models.copy()
         self.sample_set_ = training.sample_set
         self.samples_ = training.samples
         self.metric_ = training.metric
@@ -309,6 +346,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             "missed_bound_",
         ):
             setattr(self, name, getattr(solution, name.rstrip("_")))
+        for name in saved.ARRAYS:  # as they lie when they come from disk: BLAS then rounds alike
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)))
         self.solver_ = solution.solver
         self.converged_ = solution.converged
         self.clusters_ = solution.clusters

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
@@ -13,6 +14,7 @@ from inpca.distance.divergences import get_divergence
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.distance.sinks import require_tiles
+from inpca.embedding.labels import named_square, with_names_sklearn_knows
 from inpca.embedding.selection import Query, SelectedDistances, query_models, select_distances
 from inpca.embedding.sources import is_predictions, is_source
 from inpca.embedding.tiles import check_distances
@@ -34,12 +36,14 @@ class Inputs:
     training : its models
     n_features : see `InPCA.n_features_in_`
     rows : (m,) row of D of each model of `X`; None: they are in the same order
+    names : of the models, where D is a table
     """
 
     distances: Floats | TiledMatrix | SelectedDistances
     training: TrainingModels
     n_features: int
     rows: NDArray[np.intp] | None = None
+    names: pd.Index | None = None
 
 
 def read_inputs(estimator: Any, X: Any, models: Query | None) -> Inputs:
@@ -58,11 +62,12 @@ def read_inputs(estimator: Any, X: Any, models: Query | None) -> Inputs:
             "the rows themselves."
         )
     if estimator.metric == "precomputed":
-        array = _precomputed(estimator, X)
-        return Inputs(array, TrainingModels(), int(array.shape[0]))
+        array, names = _precomputed(estimator, X)
+        return Inputs(array, TrainingModels(), int(array.shape[0]), names=names)
     get_divergence(estimator.metric, others=("precomputed",))  # refused before X is looked at
     training = _training_models(estimator, X)
-    source = training.open(0)
+    assert training.source is not None
+    source = training.source
     m, n_samples, n_classes = source.shape
     check_n_components(estimator.n_components, m)
     known = _known_distances(estimator, X) if isinstance(X, Ensemble) else None
@@ -94,7 +99,7 @@ def _of_matrix(estimator: Any, matrix: TiledMatrix, models: Query | None) -> Inp
     return Inputs(matrix, TrainingModels.of_matrix(matrix), matrix.shape[0])
 
 
-def _precomputed(estimator: Any, X: Any) -> Floats:
+def _precomputed(estimator: Any, X: Any) -> tuple[Floats, pd.Index | None]:
     if is_predictions(X):
         raise InputError(
             "metric='precomputed' takes a distance matrix (m, m), not predictions; name the "
@@ -102,12 +107,14 @@ def _precomputed(estimator: Any, X: Any) -> Floats:
         )
     if is_elsewhere(X):  # the first pass checks its entries, where they are
         check_n_components(estimator.n_components, int(X.shape[0]))
-        return cast(Floats, X)
+        return cast(Floats, X), None
+    X, names = named_square(X, "X")
     # Finiteness is checked below, where the entry can be named.
+    X = with_names_sklearn_knows(X)
     distances = validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
     check_n_components(estimator.n_components, len(distances))
     check_distances(distances)
-    return cast(Floats, distances)
+    return cast(Floats, distances), names
 
 
 def _training_models(estimator: Any, X: Any) -> TrainingModels:

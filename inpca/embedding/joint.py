@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from inpca.backend import is_elsewhere, to_host, to_like
 from inpca.distance.sinks import require_tiles
 from inpca.embedding.centring import CentredOperator
+from inpca.embedding.labels import named_square, positions_of
 from inpca.embedding.pairs import Float64
 from inpca.embedding.selection import SelectedDistances, select_distances
 from inpca.embedding.tiles import (
@@ -45,7 +46,8 @@ def joint_coordinates(
     ----------
     embedding : a fitted `InPCA`; weighted too
     D : distances between its models on the other samples: an array (m, m) in their order, or a
-        `TiledMatrix`, whose models are found by their keys, in any order and among others
+        `TiledMatrix`, whose models are found by their keys, in any order and among others; the
+        names of a table (DataFrame, DataArray) must be those of the embedding's models
     executor, progress : see `InPCA`
 
     Returns
@@ -101,6 +103,7 @@ def match_distances(
         if D.models is not None and embedding.models_ is not None:
             return _by_key(embedding.models_, D)
         require_tiles(D, D.missing(), D.grid.n_tiles)
+    D = _in_order(embedding, D)
     distances = as_tiles(D)
     if distances.grid.n_models != m:
         raise InputError(
@@ -110,6 +113,17 @@ def match_distances(
     if not hasattr(D, "read_tile") and not is_elsewhere(D):
         check_distances(np.asarray(D))
     return distances, None
+
+
+def _in_order(embedding: Any, D: Any) -> Any:
+    """`D` with rows and columns in the order of the embedding's models, if it is a table."""
+    if hasattr(D, "read_tile") or is_elsewhere(D):
+        return D
+    square, names = named_square(D, "D")
+    if names is None or len(names) != len(embedding.row_means_):
+        return square
+    order = positions_of(embedding._model_names, names, "D", "those of the embedding's models")
+    return square if order is None else square.iloc[order, order]
 
 
 def _by_key(

@@ -18,6 +18,7 @@ from inpca.backend import (
     zeros_at,
 )
 from inpca.embedding.pairs import Float64, order_by_magnitude
+from inpca.embedding.scale import column_norms, exponent_of, scaled
 from inpca.errors import InputError
 
 Apply = Callable[[Float64], Float64]
@@ -146,7 +147,7 @@ class KrylovSpace:
     @property
     def lost_rank(self) -> bool:
         """Whether the last pass left fewer new directions than a block has."""
-        sizes = np.linalg.norm(self.coupling, axis=1)
+        sizes = column_norms(self.coupling.T)
         return bool((sizes <= _ROUNDING * self._norm).any())
 
     def expand(self, apply: Apply) -> tuple[Float64, Float64, Float64]:
@@ -213,7 +214,7 @@ class KrylovSpace:
         order = order_by_magnitude(values)[: rule.k]
         values, weights = values[order], weights[:, order]
         last = self.columns[-1].shape[1]
-        residuals = np.linalg.norm(self.coupling @ weights[-last:], axis=0)
+        residuals = column_norms(self.coupling @ weights[-last:])
         return RitzPairs(values, weights, residuals, rule.allowed(values), rule.k)
 
     def combine(self, weights: Float64) -> Float64:
@@ -235,6 +236,11 @@ class KrylovSpace:
         """
         if self.is_everything:
             return 0.0
-        known = np.linalg.norm(self.projected()) ** 2 + 2 * np.linalg.norm(self.coupling) ** 2
-        outside = max(frobenius_norm**2 - float(known), 0.0) + _SQUARE_ROUNDING * frobenius_norm**2
-        return math.sqrt(outside) + float(np.linalg.norm(self.coupling, 2))
+        exponent = exponent_of(frobenius_norm)
+        norm, projected, coupling = (
+            scaled(part, -exponent) for part in (frobenius_norm, self.projected(), self.coupling)
+        )
+        known = np.linalg.norm(projected) ** 2 + 2 * np.linalg.norm(coupling) ** 2
+        outside = max(norm**2 - float(known), 0.0) + _SQUARE_ROUNDING * norm**2
+        bound = math.sqrt(outside) + float(np.linalg.norm(coupling, 2))
+        return float(scaled(bound, exponent))

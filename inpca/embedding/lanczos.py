@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from inpca.backend import to_host, to_like
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.krylov import Apply, ConvergenceRule, KrylovSpace, PassState, RitzPairs
-from inpca.embedding.pairs import Float64, find_clusters, fix_signs
+from inpca.embedding.pairs import Float64, check_pairs, find_clusters, fix_signs
 from inpca.errors import InputError
 
 PassReport = Callable[[PassState], None]
@@ -235,6 +235,7 @@ def _result(
     space: KrylovSpace, ritz: RitzPairs, tol: float, frobenius_norm: float | None
 ) -> LanczosResult:
     vectors = fix_signs(space.combine(ritz.weights))
+    check_pairs(ritz.values, vectors, ritz.wanted, "Lanczos")
     return LanczosResult(
         eigenvalues=ritz.values,
         eigenvectors=vectors,

@@ -5,7 +5,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.errors import ResourceError
+
 Float64 = NDArray[np.float64]
+
+CURE = "take the other `solver` (dense or lanczos), or another build of SciPy and its LAPACK"
 
 
 def order_by_magnitude(values: Float64) -> NDArray[np.intp]:
@@ -18,6 +22,30 @@ def fix_signs(vectors: Float64) -> Float64:
     largest = np.abs(vectors).argmax(axis=0)
     signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
     return np.asarray(vectors * np.where(signs == 0, 1.0, signs))
+
+
+def check_pairs(values: Float64, vectors: Float64, k: int, by: str) -> None:
+    """Refuse what a library gave for k eigenpairs if they are fewer, or not orthonormal.
+
+    Parameters
+    ----------
+    by : who computed them, for the message
+
+    Raises
+    ------
+    ResourceError
+        With what is wrong. It happens where a LAPACK is broken, or gives fewer pairs of repeated
+        eigenvalues than were asked for.
+    """
+    if values.shape != (k,) or vectors.ndim != 2 or vectors.shape[1] != k:
+        raise ResourceError(f"{by} gave {len(values)} eigenpairs instead of {k}; {CURE}.")
+    if not np.isfinite(values).all() or not np.isfinite(vectors).all():
+        raise ResourceError(f"{by} gave eigenpairs with NaN or infinite values; {CURE}.")
+    off = float(np.abs(vectors.T @ vectors - np.eye(k)).max())
+    if off > max(1e-10, 10 * len(vectors) * np.finfo(float).eps):
+        raise ResourceError(
+            f"{by} gave eigenvectors that are not orthonormal (by {off:.1e}); {CURE}."
+        )
 
 
 def zero_to_rounding(values: Float64, n: int) -> NDArray[np.bool_]:

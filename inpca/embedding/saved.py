@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.distance.planner import memory_budget
@@ -48,6 +49,7 @@ def dump(fitted: Any, path: Path) -> tuple[dict[str, Named], dict[str, Any]]:
         "converged": fitted.converged_.tolist(),
         "clusters": [list(pair) for pair in fitted.clusters_],
         "training": fitted._training.record(path),
+        "names": _plain_names(fitted._names),
     }
     return arrays, attrs
 
@@ -115,9 +117,20 @@ def restore(
     training = TrainingModels.from_record(attrs["training"], path, models)
     training.samples = arrays.get(_SAMPLES)
     fitted._came_from(training)
+    if attrs.get("names") is not None:
+        fitted._names = pd.Index(attrs["names"])
+        if all(isinstance(name, str) for name in attrs["names"]):
+            fitted.feature_names_in_ = np.array(attrs["names"], dtype=object)
     if _TRAINING in arrays:
         fitted._training.kept = True
-        fitted._training.source = ArrayPredictions(arrays[_TRAINING], "log_probs", "training")
+        fitted._training.hold(ArrayPredictions(arrays[_TRAINING], "log_probs", "training"))
+
+
+def _plain_names(names: pd.Index | None) -> list[str] | list[int] | None:
+    """Names of models as JSON can hold them; names of other types are not kept."""
+    values = [] if names is None else names.tolist()
+    plain = all(type(name) is str for name in values) or all(type(name) is int for name in values)
+    return values if values and plain else None
 
 
 def _plain(value: Any) -> Any:

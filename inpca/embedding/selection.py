@@ -65,7 +65,7 @@ class SelectedDistances:
         ]
         self.shape = (len(positions), len(positions))
         self.grid = SelectedGrid(len(positions), size, tuple(starts.tolist()))
-        text = f"{matrix.fingerprint} selected {positions.tolist()}"
+        text = f"{matrix.identity} selected {positions.tolist()}"
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def missing(self) -> list[Tile]:
@@ -77,6 +77,10 @@ class SelectedDistances:
         """The selected rows and columns of the stored tile."""
         values = self._matrix.read_tile(self._stored(tile))
         return values[np.ix_(self._rows[tile[0]], self._rows[tile[1]])]
+
+    def check_unchanged(self) -> None:
+        """See `TiledMatrix.check_unchanged`."""
+        self._matrix.check_unchanged()
 
     def _stored(self, tile: Tile) -> Tile:
         return self._bands[tile[0]], self._bands[tile[1]]

@@ -23,7 +23,14 @@ from inpca.embedding.lanczos import (
 )
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
 from inpca.embedding.resident import ResidentTiles, solver_device
-from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, place_of
+from inpca.embedding.scale import check_range
+from inpca.embedding.tiles import (
+    DistanceTiles,
+    ExecutorArgument,
+    as_tiles,
+    check_unchanged,
+    place_of,
+)
 from inpca.embedding.weighted import WeightedOperator, signed_by_counting
 from inpca.embedding.weights import weights_digest
 from inpca.errors import InputError, ResourceError
@@ -130,19 +137,22 @@ def solve(
     ------
     InputError
         For a `tol` that is not positive, and the like, also where the solver has no use for it.
+        If a matrix on disk was replaced by another one meanwhile.
     ResourceError
-        If the solver asked for, or any, does not fit `options.memory`; or D the GPU.
+        If the solver asked for, or any, does not fit `options.memory`; or D the GPU; if the pairs
+        that LAPACK gives are none.
 
     Warns
     -----
     ConvergenceWarning
         If a residual is above `tol` after the last pass; names the pairs and their residuals.
     ClusterWarning
-        If Lanczos cannot tell eigenvalues apart.
+        If Lanczos cannot tell eigenvalues apart, or may lack copies of a repeated one.
     """
     check_effort(options.tol, options.block_size, options.max_passes)
     budget = memory_budget(options.memory)
-    solver = _choose_solver(as_tiles(distances).grid.n_models, k, options, budget)
+    tiles = as_tiles(distances)
+    solver = _choose_solver(tiles.grid.n_models, k, options, budget)
     place = solver_device(options.backend, options.device)
     with reporting(options.progress, "embedding") as report, place as device:
         narrator = _Narrator(report)
@@ -165,10 +175,11 @@ def solve(
             solution = _solve_lanczos(
                 operator, k, options, budget, narrator, fingerprint, start, like
             )
-        if isinstance(operator, CentredOperator):
-            return solution
-        vectors = operator.per_model(solution.eigenvalues, solution.eigenvectors)
-        return replace(solution, eigenvectors=vectors, weights=weights)
+        if isinstance(operator, WeightedOperator):
+            vectors = operator.per_model(solution.eigenvalues, solution.eigenvectors)
+            solution = replace(solution, eigenvectors=vectors, weights=weights)
+        check_unchanged(tiles)
+        return solution
 
 
 class _Narrator:
@@ -318,6 +329,14 @@ def _warn(result: LanczosResult, limited_by_memory: bool) -> None:
             ConvergenceWarning,
             stacklevel=5,
         )
+    if result.block_size < len(result.converged) and not result.nothing_missed:
+        warnings.warn(
+            f"An eigenvalue that repeats more than {result.block_size} times (`block_size`) may "
+            "lack copies: it is not proven that no larger one was missed (`missed_bound_`); raise "
+            f"`block_size` to {len(result.converged)}.",
+            ClusterWarning,
+            stacklevel=5,
+        )
     # Pairs that have not converged are named above; their large residuals make no cluster.
     clusters = [(i, j) for i, j in result.clusters if result.converged[i] and result.converged[j]]
     if clusters:
@@ -342,6 +361,8 @@ def _solution(
     clusters: tuple[tuple[int, int], ...],
     missed_bound: float,
 ) -> Solution:
+    check_range(values, "The eigenvalues")
+    check_range(operator.frobenius_norm, "‖W‖_F")
     return Solution(
         eigenvalues=np.where(zero_to_rounding(values, operator.n_models), 0.0, values),
         eigenvectors=vectors,

@@ -1,16 +1,27 @@
 """How much of W and of D an embedding keeps: Eq. 8, its published variant, and Eq. 12."""
 
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
-from inpca.backend import to_host
+from inpca.backend import is_elsewhere, to_host
+from inpca.embedding.labels import (
+    as_frame,
+    as_series,
+    named_square,
+    positions_of,
+    refuse_masked,
+)
 from inpca.embedding.pairs import Float64
+from inpca.embedding.scale import check_range, exponent_of, scaled
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles
 from inpca.embedding.weights import read_weights
 from inpca.errors import InputError
 from inpca.predictions import Floats
+from inpca.store.matrix import TiledMatrix
 from inpca.tiling import Tile
 
 # Models on a side of the piece of a tile that is worked on at a time: fits in a core's cache.
@@ -56,8 +67,8 @@ def explained_pairwise_distances(
 
     Parameters
     ----------
-    D : (m, m) array or `TiledMatrix`; symmetric, the upper triangle is read once
-    embedding : X, (m, k)
+    D : (m, m) array, table or `TiledMatrix`; symmetric, the upper triangle is read once
+    embedding : X, (m, k). A table whose rows have names is matched to a `D` that has them
     signature : (k,) +1 or −1: ‖X_i − X_j‖²_d = Σ_{c≤d} signature_c (X_ic − X_jc)²
     weights : (m,) how often each model counts in both sums; default once
     executor : see `inpca.executor.get_executor`
@@ -77,13 +88,20 @@ def explained_pairwise_distances(
     >>> explained_pairwise_distances((x - x.T) ** 2, x, [1])
     array([1.])
     """
+    named = as_frame(embedding) is not None or as_series(weights) is not None
+    names = _names_of(D) if named else None
     tiles = as_tiles(D)
-    points = np.asarray(embedding, dtype=np.float64)
+    points = _points(embedding, names)
+    refuse_masked(signature, "signature")
     signs = np.asarray(signature, dtype=np.float64)
     _check(tiles.grid.n_models, points, signs)
-    counts = None if weights is None else read_weights(weights, None, tiles.grid.n_models)
+    counts = None
+    if weights is not None:
+        counts = read_weights(weights, None, tiles.grid.n_models, names)
+        counts = scaled(counts, -exponent_of(float(counts.max())))
     errors, total = [], []
 
+    @np.errstate(over="ignore", invalid="ignore")  # refused below
     def measure(tile: Tile, stored: Floats) -> tuple[Float64, float]:
         rows, columns = tiles.grid.band(tile[0]), tiles.grid.band(tile[1])
         values = np.asarray(to_host(stored), dtype=np.float64)
@@ -93,13 +111,34 @@ def explained_pairwise_distances(
         parts = _absolute_errors(values, points[rows], points[columns], signs, count)
         return twice * parts, twice * float(whole)
 
-    for _, (error, part) in map_tiles(measure, tiles, executor):
-        errors.append(error)
-        total.append(part)
+    for _, (parts, whole) in map_tiles(measure, tiles, executor):
+        errors.append(parts)
+        total.append(whole)
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.sum(errors, axis=0)
+        check_range(np.append(error, np.abs(total).sum()), "Sums of distances")
     whole = math.fsum(total)
     if not whole > 0:
         raise InputError("`D` is zero everywhere: there are no distances to explain.")
-    return np.asarray(1 - np.sum(errors, axis=0) / whole)
+    return np.asarray(1 - error / whole)
+
+
+def _names_of(D: Any) -> pd.Index | None:
+    """Names of the models of `D`, where it is a table or was computed from an ensemble."""
+    if isinstance(D, TiledMatrix):
+        models = D.models
+        return None if models is None else models.index
+    return None if hasattr(D, "read_tile") or is_elsewhere(D) else named_square(D, "D")[1]
+
+
+def _points(embedding: ArrayLike, names: pd.Index | None) -> Float64:
+    """Coordinates in the order of the models of D, by name if they are a table."""
+    refuse_masked(embedding, "embedding")
+    frame = as_frame(embedding)
+    if frame is not None and names is not None:
+        order = positions_of(names, frame.index, "embedding", "those of the models of `D`")
+        embedding = frame if order is None else frame.iloc[order]
+    return np.asarray(embedding, dtype=np.float64)
 
 
 def _absolute_errors(

@@ -129,6 +129,7 @@ def embed_samples(
     else:
         training = TrainingModels.of_source(source, metric)
     fingerprint = SampleSubset(source, samples).fingerprint()
+    samples = np.array(samples)  # the caller's may change
     embedding._came_from(
         replace(training, source=None, ensemble=None, fingerprint=fingerprint, samples=samples)
     )

@@ -1,17 +1,19 @@
 """One face for a distance matrix, in memory or on disk: upper-triangle tiles, each read once."""
 
 import hashlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from threading import Lock
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.backend import is_elsewhere, namespace, to_host
-from inpca.errors import InputError
+from inpca.backend import as_float64, is_elsewhere, namespace, to_host
+from inpca.embedding.labels import named_square
+from inpca.embedding.scale import scaled
+from inpca.errors import DamagedStoreError, InputError
 from inpca.executor import Executor, get_executor
 from inpca.predictions import Floats, as_floats
 from inpca.tiling import Tile, TileGrid
@@ -30,6 +32,8 @@ DEVICE_TILE_SIZE = 8192
 TOLERANCE = {4: 1e-5, 8: 1e-8}
 # Distances of near-copies may come out this much below zero from float32 predictions.
 NEGATIVE_TOLERANCE = 1e-6
+# A matrix whose largest entry is below this is none of roundings: it is in another unit.
+_LEAST_ROUNDING = 1e-20
 # Threads that read tiles: with two, one checks its tile's checksum while the other waits for the
 # disk.
 _READERS = 2
@@ -59,16 +63,36 @@ class ArrayTiles:
         return values
 
 
+class ScaledTiles:
+    """Tiles times 2^exponent, in float64: no digit of an entry changes."""
+
+    def __init__(self, tiles: DistanceTiles, exponent: int) -> None:
+        self._tiles, self._exponent = tiles, exponent
+        self.grid = tiles.grid
+        self.like = place_of(tiles)
+
+    def read_tile(self, tile: Tile) -> Floats:
+        return cast(Floats, scaled(as_float64(self._tiles.read_tile(tile)), self._exponent))
+
+    def check_unchanged(self) -> None:
+        check_unchanged(self._tiles)
+
+
 def place_of(tiles: DistanceTiles) -> Any:
     """An array that lies where the tiles do; None where they are NumPy's."""
     return getattr(tiles, "like", None)
 
 
 def as_tiles(distances: Floats | DistanceTiles) -> DistanceTiles:
-    """`distances` itself if it is tiled, otherwise a matrix in memory seen as tiles."""
+    """`distances` itself if it is tiled, otherwise a matrix in memory seen as tiles.
+
+    The columns of a table are brought into the order of its rows; masked entries are refused.
+    """
     if hasattr(distances, "read_tile"):
         return cast(DistanceTiles, distances)
-    array: Any = distances if is_elsewhere(distances) else as_floats(distances, "D")
+    array: Any = distances
+    if not is_elsewhere(distances):
+        array = as_floats(named_square(distances, "D")[0], "D")
     if array.ndim != 2 or array.shape[0] != array.shape[1] or not array.shape[0]:
         raise InputError(f"`D` must be a square matrix, not an array of shape {array.shape}.")
     return ArrayTiles(array, DEVICE_TILE_SIZE if is_elsewhere(array) else ARRAY_TILE_SIZE)
@@ -84,7 +108,38 @@ def map_tiles(
     Tiles are read ahead of the workers by threads of their own, each tile once. The order of the
     results is what makes sums over tiles independent of the number of workers; a result that is
     early waits. Tiles on a device are taken in turn: it orders the work by itself.
+
+    Raises
+    ------
+    InputError
+        If the matrix on disk was replaced by another one since it was opened. It is looked at
+        when all tiles are read: no result of a whole pass then is a mixture of two.
     """
+    with telling_replaced(tiles):
+        yield from _results(function, tiles, executor)
+    check_unchanged(tiles)
+
+
+@contextmanager
+def telling_replaced(tiles: DistanceTiles) -> Iterator[None]:
+    """Where a tile cannot be read, say so if that is because the whole matrix is another one."""
+    try:
+        yield
+    except DamagedStoreError:
+        check_unchanged(tiles)
+        raise
+
+
+def check_unchanged(tiles: DistanceTiles) -> None:
+    """Refuse tiles on disk that are no longer those that were opened; see `TiledMatrix`."""
+    check = getattr(tiles, "check_unchanged", None)
+    if check is not None:
+        check()
+
+
+def _results(
+    function: Callable[[Tile, Floats], Result], tiles: DistanceTiles, executor: ExecutorArgument
+) -> Generator[tuple[Tile, Result], None, None]:
     if place_of(tiles) is not None:
         for tile in tiles.grid.tiles():
             yield tile, function(tile, tiles.read_tile(tile))
@@ -144,9 +199,10 @@ def tiles_in_memory(n_workers: int) -> int:
 
 
 def fingerprint(distances: Floats | DistanceTiles) -> str:
-    """Hex digest of a matrix in memory; the inputs' fingerprint of one on disk."""
-    if hasattr(distances, "fingerprint"):
-        return str(distances.fingerprint)
+    """Hex digest of a matrix in memory; of one on disk that of what it was computed from."""
+    for name in ("identity", "fingerprint"):
+        if hasattr(distances, name):
+            return str(getattr(distances, name))
     array = cast(Floats, to_host(distances))
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     for row in array:
@@ -170,7 +226,7 @@ def check_distances(distances: Floats) -> None:
     for i, j in grid.tiles():
         upper = distances[grid.band(i), grid.band(j)]
         lower = distances[grid.band(j), grid.band(i)].T
-        check_tile(upper, grid, (i, j), tolerance)
+        check_tile(upper, grid, (i, j), tolerance, float(largest))
         _refuse(np.abs(upper - lower) > tolerance, upper, grid, (i, j), _ASYMMETRIC)
 
 
@@ -208,9 +264,15 @@ def check_finite(values: Floats, grid: TileGrid, tile: Tile) -> None:
     _refuse(~np.isfinite(values), values, grid, tile, _NOT_FINITE)
 
 
-def check_tile(values: Floats, grid: TileGrid, tile: Tile, tolerance: float) -> None:
-    """Refuse a tile with negative entries or, on the diagonal, entries that are not zero."""
-    _refuse(values < -max(tolerance, NEGATIVE_TOLERANCE), values, grid, tile, _NEGATIVE)
+def check_tile(
+    values: Floats, grid: TileGrid, tile: Tile, tolerance: float, largest: float
+) -> None:
+    """Refuse a tile with negative entries or, on the diagonal, entries that are not zero.
+
+    `tolerance` is for both, and `largest` the largest magnitude in the matrix.
+    """
+    below = max(tolerance, NEGATIVE_TOLERANCE if largest > _LEAST_ROUNDING else 0.0)
+    _refuse(values < -below, values, grid, tile, _NEGATIVE)
     if tile[0] == tile[1]:
         off_zero = np.diag(np.abs(np.diagonal(values)) > tolerance)
         _refuse(off_zero, values, grid, tile, _DIAGONAL)

@@ -33,8 +33,11 @@ class TrainingModels:
     sample_set : name of the sample set, for an ensemble
     models : table of the training models, or None
     ensemble : folder of the ensemble they are in, or None
-    fingerprint : of the training predictions; checked before they are used
+    fingerprint : of the training predictions, when the embedding was made; checked each time
+        before they are used, since an array can be filled anew and a run be recorded anew
     source : the predictions, once they are open
+    held : fingerprint of `source` when it was taken; another one than `fingerprint` where a saved
+        embedding keeps the predictions in another form
     kept : whether the embedding keeps the predictions themselves when it is saved
     samples : numbers of the samples of the set that D is over; None: all
     """
@@ -46,20 +49,28 @@ class TrainingModels:
     fingerprint: str | None = None
     sample_set_fingerprint: str | None = None
     source: PredictionSource | None = field(default=None, repr=False)
+    held: str | None = None
     kept: bool = False
     samples: NDArray[np.intp] | None = None
 
     @classmethod
     def of_array(cls, predictions: ArrayLike, kind: Kind, metric: str) -> "TrainingModels":
-        """Predictions in memory; the array is kept, and is not saved with the embedding."""
+        """Predictions in memory; the array is kept, and is not saved with the embedding.
+
+        It is kept by reference, and the caller may fill it anew: what it holds now is known by
+        its fingerprint.
+        """
         return cls.of_source(ArrayPredictions(predictions, kind), metric)
 
     @classmethod
     def of_source(cls, source: PredictionSource, metric: str) -> "TrainingModels":
         """Any source; it may say what its models are and which samples they are on."""
+        fingerprint = source.fingerprint()
         return cls(
             metric=metric,
             source=source,
+            fingerprint=fingerprint,
+            held=fingerprint,
             models=getattr(source, "models", None),
             sample_set=getattr(source, "sample_set", None),
             sample_set_fingerprint=getattr(source, "sample_set_fingerprint", None),
@@ -68,12 +79,14 @@ class TrainingModels:
     @classmethod
     def of_ensemble(cls, ensemble: Ensemble, sample_set: str, metric: str) -> "TrainingModels":
         source = ensemble.predictions(sample_set)
+        fingerprint = source.fingerprint()
         return cls(
             metric=metric,
             sample_set=sample_set,
             models=ensemble.models,
             ensemble=Path(ensemble.path).absolute(),
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint,
+            held=fingerprint,
             sample_set_fingerprint=ensemble.sample_sets[sample_set].fingerprint,
             source=source,
         )
@@ -107,7 +120,8 @@ class TrainingModels:
         if models.index.isin(there).all():
             source = replace(training, fingerprint=None)._reopen(len(models))
             if not changed_models(matrix, models, source):
-                return replace(training, fingerprint=source.fingerprint(), source=source)
+                fingerprint = source.fingerprint()
+                return replace(training, fingerprint=fingerprint, held=fingerprint, source=source)
         return training
 
     def record(self, embedding: Path) -> dict[str, Any]:
@@ -115,14 +129,11 @@ class TrainingModels:
         where = self.ensemble
         if where is not None and where in embedding.absolute().parents:
             where = Path(os.path.relpath(where, embedding.absolute()))
-        fingerprint = self.fingerprint
-        if fingerprint is None and self.source is not None:
-            fingerprint = self.source.fingerprint()
         return {
             "metric": self.metric,
             "sample_set": self.sample_set,
             "ensemble": None if where is None else where.as_posix(),
-            "fingerprint": fingerprint,
+            "fingerprint": self.fingerprint,
             "sample_set_fingerprint": self.sample_set_fingerprint,
         }
 
@@ -155,8 +166,20 @@ class TrainingModels:
                     + _PASS_DISTANCES.format(m=n_models)
                     + "; or fit on an Ensemble, which the embedding then finds again."
                 )
-            self.source = self._reopen(n_models)
+            self.hold(self._reopen(n_models))
+        elif self.source.fingerprint() != self.held:
+            raise InputError(
+                "The training predictions have changed since the embedding was made from them (an "
+                "array that was filled anew, or runs that were recorded anew): fit again, on a "
+                f"copy of the array if it is used for something else; or "
+                f"{_PASS_DISTANCES.format(m=n_models)}."
+            )
+        assert self.source is not None
         return self.source
+
+    def hold(self, source: PredictionSource) -> None:
+        """Take `source` as the training predictions, as they are now."""
+        self.source, self.held = source, source.fingerprint()
 
     def attach(self, predictions: ArrayLike, kind: Kind) -> None:
         """Take the training predictions in memory back in, after verifying that they are those."""
@@ -166,7 +189,7 @@ class TrainingModels:
                 "`training` must be the predictions that the embedding was made from, of the "
                 "same kind and precision, in the same order; these have another fingerprint."
             )
-        self.source = source
+        self.hold(source)
 
     def check_sample_set(self, ensemble: Ensemble, sample_set: str) -> None:
         """Refuse new models whose samples are not the training models' samples, in their order."""

@@ -2,15 +2,20 @@
 
 import math
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
 from inpca.backend import as_float64, concatenate, namespace, to_host, to_like
 from inpca.embedding.centring import CentredOperator, TileReport
 from inpca.embedding.pairs import Float64
+from inpca.embedding.scale import exponent_of, scaled
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles, map_tiles, place_of
 from inpca.predictions import Floats
 from inpca.tiling import Tile
+
+# Below this share of the largest √w an entry of u says less than a projection does.
+_LEAST_SHARE = 1e-3
 
 
 class WeightedOperator:
@@ -40,13 +45,15 @@ class WeightedOperator:
         executor: ExecutorArgument = None,
         report: TileReport | None = None,
     ) -> None:
-        self._tiles = as_tiles(distances)
-        self._centred = CentredOperator(distances, executor, report)
+        tiles = as_tiles(distances)
+        self._centred = CentredOperator(tiles, executor, report)
         self._executor = executor
-        self._like = place_of(self._tiles)
-        self._weights = weights
-        self._roots = np.sqrt(weights)
-        self._share = weights / math.fsum(weights)
+        self._like = place_of(tiles)
+        # An even power of two is taken out of weights whose products float64 could not hold.
+        self._exponent = exponent_of(float(weights.max()), even=True)
+        self._weights = scaled(weights, -self._exponent)
+        self._roots = np.sqrt(self._weights)
+        self._share = self._weights / math.fsum(self._weights)
         self._image_of_share: Float64 | None = None
 
     @property
@@ -72,7 +79,9 @@ class WeightedOperator:
     @cached_property
     def frobenius_norm(self) -> float:
         """‖√w W₀ √w‖_F = ½ √(Σ_uv w_u w_v (D_uv − r_u − r_v + r̄)²), one pass over D."""
-        grid, means, grand_mean = self._tiles.grid, self.row_means, self.grand_mean
+        tiles, exponent = self._centred.tiles
+        means, grand_mean = scaled(self.row_means, -exponent), scaled(self.grand_mean, -exponent)
+        grid = tiles.grid
 
         def square(tile: Tile, stored: Floats) -> float:
             rows, columns = grid.band(tile[0]), grid.band(tile[1])
@@ -84,31 +93,35 @@ class WeightedOperator:
             both = 1 if tile[0] == tile[1] else 2
             return both * float(left @ (values @ right))
 
-        parts = map_tiles(square, self._tiles, self._executor)
-        return math.sqrt(math.fsum(part for _, part in parts)) / 2
+        parts = map_tiles(square, tiles, self._executor)
+        norm = math.sqrt(math.fsum(part for _, part in parts)) / 2
+        return float(scaled(scaled(norm, exponent), self._exponent))
 
     def apply(self, vectors: Float64) -> Float64:
         """√w W₀ √w V for V of shape (m, b), float64; one pass over D. Both lie where D does."""
         product = self._image(vectors)
         product *= to_like(self._roots[:, None], self._like)
-        return product
+        return cast(Float64, scaled(product, self._exponent))
 
     def per_model(self, eigenvalues: Float64, vectors: Float64) -> Float64:
         """v = u / √w from eigenvectors u, NumPy's: coordinates are v √|λ|, for every model.
 
         Σ_u w_u v_u = 0 where λ is not 0, exactly, which is what makes projection blind to what is
-        added to all distances of a model. A model of weight 0 has W₀ (w v) / λ, its projection.
+        added to all distances of a model. A model of weight 0 has W₀ (w v) / λ, its projection;
+        so has one of so little weight that u / √w would be mostly the rounding of u.
         """
         extended = eigenvalues != 0
+        eigenvalues = scaled(eigenvalues, -self._exponent)
         along = self._roots @ vectors / math.fsum(self._weights)
         vectors = vectors - np.outer(self._roots, np.where(extended, along, 0.0))
-        counts = self._roots > 0
+        counts = self._roots > _LEAST_SHARE * self._roots.max()
         found = np.zeros_like(vectors)
         found[counts] = vectors[counts] / self._roots[counts, None]
         if not counts.all() and extended.any():
             image = to_host(self._image(to_like(vectors[:, extended], self._like)))
             found[np.ix_(~counts, extended)] = image[~counts] / eigenvalues[extended]
-        return signed_by_counting(found, self._weights)
+        found = signed_by_counting(found, self._weights)
+        return cast(Float64, scaled(found, -(self._exponent // 2)))
 
     def working_bytes(self, block: int) -> int:
         """Memory of a pass with `block` vectors, beside the vectors themselves."""
@@ -121,7 +134,7 @@ class WeightedOperator:
         centred -= np.add.outer(means, means)
         centred += math.fsum(self._share * means)
         centred *= np.multiply.outer(self._roots, self._roots)
-        return centred
+        return cast(Float64, scaled(centred, self._exponent))
 
     def _image(self, vectors: Float64) -> Float64:
         """W₀ √w V."""

@@ -5,32 +5,42 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from inpca.embedding.labels import are_positions, as_series, refuse_masked
 from inpca.embedding.pairs import Float64
 from inpca.errors import InputError
+from inpca.store.catalogue import AVERAGE_OF
 
 Weights = ArrayLike | str
 
 
-def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float64:
+def read_weights(
+    weights: Weights, models: pd.DataFrame | None, m: int, names: pd.Index | None = None
+) -> Float64:
     """The weights of m models as an array, checked.
 
     Parameters
     ----------
-    weights : (m,), or the name of a column of `models`, where a reference model, which has no
-        value there, has weight 0: it is projected. A Series with the models' keys is matched by
-        them
+    weights : (m,), or the name of a column of `models`. A column gives no weight to reference
+        models (ignorance, truth, stored averages), whatever stands there: they are projected.
+        A Series (or DataArray) is matched by the names of the models, and gives all of them
+        the weight that it says
     models : table of the models, or None
     m : their number
+    names : of the models, where there is no table of them
 
     Raises
     ------
     InputError
-        If they are not m finite numbers of at least 0, or all are 0; names the first bad model.
+        If they are not m finite numbers of at least 0, are masked, or all are 0; names the first
+        bad model. If a Series is of other models.
     """
-    if isinstance(weights, pd.Series) and models is not None:
-        weights = _by_key(weights, models)
+    refuse_masked(weights, "weights")
+    names = names if models is None else models.index
+    series = as_series(weights)
+    if series is not None:
+        weights = _by_name(series, names, m)
     numbers = _column(weights, models) if isinstance(weights, str) else _array(weights)
     if numbers.shape != (m,):
         raise InputError(
@@ -38,7 +48,7 @@ def read_weights(weights: Weights, models: pd.DataFrame | None, m: int) -> Float
         )
     bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= 0)))
     if len(bad):
-        which = f"model {bad[0]}" if models is None else f"model {models.index[bad[0]]!r}"
+        which = f"model {bad[0]}" if names is None else f"model {names[bad[0]]!r}"
         raise InputError(
             f"`weights` must be finite and at least 0, but that of {which} is {numbers[bad[0]]} "
             f"({len(bad)} such in all); a model that is not to count has weight 0."
@@ -77,11 +87,26 @@ def _array(weights: Any) -> Float64:
         ) from error
 
 
-def _by_key(weights: "pd.Series[float]", models: pd.DataFrame) -> "pd.Series[float]":
-    """In the order of the models, where the index are keys; numbers, or NaN where it lacks one."""
-    if isinstance(weights.index, pd.RangeIndex):
+def _by_name(weights: "pd.Series[float]", names: pd.Index | None, m: int) -> "pd.Series[float]":
+    """In the order of the models, NaN where one is missing; as they are if the index is positions.
+
+    Other models may be among them. Where models have no names, their positions are.
+    """
+    index = weights.index
+    if not index.is_unique:
+        raise InputError(
+            f"`weights` must name each model once, but {index[index.duplicated()][0]!r} is there "
+            "more than once; give one weight for each model."
+        )
+    wanted = pd.RangeIndex(m) if names is None else names
+    if are_positions(index) and not wanted.isin(index).all():
         return weights
-    return weights.reindex(models.index)
+    if names is None and not (len(index) == m and wanted.isin(index).all()):
+        raise InputError(
+            f"`weights` is a Series with names ({index[0]!r} first), but these {m} models have "
+            "none; give an array in the order of the models (`.to_numpy()`)."
+        )
+    return weights.reindex(wanted)
 
 
 def _column(name: str, models: pd.DataFrame | None) -> Float64:
@@ -98,6 +123,15 @@ def _column(name: str, models: pd.DataFrame | None) -> Float64:
     if not pd.api.types.is_numeric_dtype(column):
         raise InputError(f"`weights` {name!r} must be a column of numbers, not {column.dtype}.")
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
-    is_reference = models.index.astype(str).str.startswith("@")
-    numbers[is_reference & np.isnan(numbers)] = 0
+    numbers[is_reference(models)] = 0
     return numbers
+
+
+def is_reference(models: pd.DataFrame) -> NDArray[np.bool_]:
+    """(n_models,) which rows are no trainings: ignorance, truth, stored averages."""
+    found = np.array([str(key).startswith("@") for key in models.index], dtype=bool)
+    if "kind" in models.columns:
+        found |= (models["kind"].astype(str) == "reference").to_numpy(dtype=bool)
+    if AVERAGE_OF in models.columns:
+        found |= models[AVERAGE_OF].notna().to_numpy(dtype=bool)
+    return found

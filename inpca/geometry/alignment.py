@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import orthogonal_procrustes
 
+from inpca.embedding.labels import refuse_masked
+from inpca.embedding.scale import column_norms, exponent_of, scaled
 from inpca.errors import InputError
 from inpca.predictions import as_floats
 
@@ -87,12 +89,17 @@ def align(X: Any, Y: Any, signature: ArrayLike | None = None) -> Alignment:
     for sign in (1, -1):
         block = np.flatnonzero(signs == sign)
         if len(block):
-            left, right = (x - centre_x)[:, block], (y - centre_y)[:, block]
+            left, right = (_unit_size(part[:, block]) for part in (x - centre_x, y - centre_y))
             rotation[np.ix_(block, block)] = orthogonal_procrustes(left, right)[0]
     shift = centre_y - centre_x @ rotation
     moved = x @ rotation + shift
-    rmsd = math.sqrt(((moved - y) ** 2).sum(axis=1).mean())
+    rmsd = float(column_norms((moved - y).reshape(-1, 1))[0]) / math.sqrt(len(y))
     return Alignment(moved, rotation, shift, rmsd)
+
+
+def _unit_size(values: Float64) -> Float64:
+    """Coordinates of another size but the same shape, whose products float64 can hold."""
+    return np.asarray(scaled(values, -exponent_of(float(np.abs(values).max()))))
 
 
 def counterparts(
@@ -125,7 +132,9 @@ def counterparts(
 
 
 def _coordinates(embedding: Any, name: str) -> Float64:
-    values = as_floats(getattr(embedding, "embedding_", embedding), name).astype(np.float64)
+    values = getattr(embedding, "embedding_", embedding)
+    refuse_masked(values, name)
+    values = as_floats(values, name).astype(np.float64)
     if values.ndim != 2 or not values.size:
         raise InputError(f"`{name}` must be coordinates (n_models, k), not shape {values.shape}.")
     if not np.isfinite(values).all():

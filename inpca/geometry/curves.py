@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.distance.kernels_numba import compiled
 from inpca.distance.sinks import require_tiles
+from inpca.embedding.labels import named_square, refuse_masked
 from inpca.errors import InputError
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
@@ -103,7 +104,8 @@ def curve_distances(
 
     Parameters
     ----------
-    D : (m, m) array, or a finished `TiledMatrix`, of which some 1,000 rows are in memory at a time
+    D : (m, m) array, a table whose columns are matched to its rows by name, or a finished
+        `TiledMatrix`, of which some 1,000 rows are in memory at a time
     runs : (m,) the run of each model, models of a run in order; of a `TiledMatrix` by default what
         its list of models says, reference models left out
     how : ``"frechet"`` or ``"soft_minimum"``
@@ -124,7 +126,7 @@ def curve_distances(
         raise InputError(f"`how` must be one of {', '.join(get_args(Curve))}, not {how!r}.")
     _check_soft(sigma, symmetry)
     if not isinstance(D, TiledMatrix):
-        D = _check_block(D)
+        D = _check_block(named_square(D, "D")[0])
         if D.shape[0] != D.shape[1]:
             raise InputError(f"`D` must be square, of all checkpoints, not {D.shape}.")
     else:
@@ -151,6 +153,7 @@ def curve_distances(
 
 
 def _check_block(D: ArrayLike) -> Float64:
+    refuse_masked(D, "D")
     block = np.ascontiguousarray(D, np.float64)
     if block.ndim != 2 or not block.size:
         raise InputError(f"`D` must have shape (T_u ≥ 1, T_v ≥ 1), not {block.shape}.")

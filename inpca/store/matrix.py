@@ -4,6 +4,8 @@ A tile is one file: T² raw float32 and their CRC-32C, the part beyond the matri
 So a finished tile has exactly T²·4 + 4 bytes, and one listing of the folder tells what is missing.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -68,6 +70,8 @@ _REMAKE = (
 _TIMES = 3  # that a matrix which is replaced meanwhile is read
 _LOW = 2**32 - 1
 _COUNT_BYTES = COUNT.itemsize + layout.CRC_BYTES
+# Of `attrs`, what does not change while the matrix is computed.
+_IDENTITY = ("metric", "unit", "sample_set", "n_samples", "n_classes", "identity")
 _MAKE = "compute it first (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`)"
 
 
@@ -212,6 +216,44 @@ class TiledMatrix:
         """Bytes of a finished tile's file."""
         return self.grid.tile_size**2 * FLOAT.itemsize + layout.CRC_BYTES
 
+    def check_unchanged(self, *, or_grown: bool = False) -> None:
+        """Refuse a folder that holds another matrix by now than when it was opened.
+
+        To be called after tiles have been read, before anything is concluded from them: a matrix
+        that is restarted or extended takes the place of the former under the same name.
+
+        Parameters
+        ----------
+        or_grown : accept one that was extended: its tiles are the former's, or absent
+
+        Raises
+        ------
+        InputError
+            If it is of other input or of another metric, or laid out in another way, or gone.
+        """
+        now = type(self)(self.path)
+        if self.identity != now.identity and not (or_grown and self._grew_into(now)):
+            raise InputError(
+                f"`path` {self.path} was replaced by another matrix while it was read (restarted "
+                "or extended by another call): nothing was made of the mixture; open it and call "
+                "again."
+            )
+
+    def _grew_into(self, now: "TiledMatrix") -> bool:
+        """Whether `now` begins with the models of this matrix, and is of the same otherwise."""
+        digests = now.digests
+        if digests is None or self._root.index is None or now.owner != self.owner:
+            return False
+        first = np.ascontiguousarray(digests[: len(self)])
+        return self._root.index.get("digest/c.0") == layout.checksum_of(layout.checksum(first))
+
+    @property
+    def identity(self) -> str:
+        """Hex digest of what the matrix is of, whatever has been computed of it so far."""
+        described = {name: self.attrs.get(name) for name in _IDENTITY}
+        text = json.dumps([self.fingerprint, described, self._root.documents], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     # -- what is there ----------------------------------------------------------------------------
 
     def missing(self) -> list[Tile]:
@@ -263,6 +305,8 @@ class TiledMatrix:
         try:
             values = self._read_sealed(tile)
         except CorruptChunk as error:
+            if self.is_replaced:
+                self.check_unchanged()
             raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
         return values[:rows, :columns]
 
@@ -375,6 +419,7 @@ class TiledMatrix:
         for band in range(start // size, -(-stop // size)):
             for other in range(self.grid.n_bands):
                 self._copy_band(band, other, start, stop, out)
+        self.check_unchanged(or_grown=True)
         return out
 
     def _copy_band(
@@ -395,6 +440,7 @@ class TiledMatrix:
             values = self.read_tile((i, j))
             out[self.grid.band(i), self.grid.band(j)] = values
             out[self.grid.band(j), self.grid.band(i)] = values.T
+        self.check_unchanged(or_grown=True)
         return out
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:

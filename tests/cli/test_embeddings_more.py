@@ -82,6 +82,26 @@ def test_embed_with_weights__counts_models_by_a_column(embedded: Path, run) -> N
     assert "one of the columns" in run("embed", embedded, "--weights", "speed", "-q", code=3)
 
 
+def test_embed_with_weights__counts_stored_averages_only_when_asked(embedded: Path, run) -> None:
+    inpca.average_groups(inpca.open_ensemble(embedded), ["architecture", "step"])
+    run("distances", embedded, "--name", "all", "--quiet")
+    options = ["--name", "all", "--weights", "step", "-k", 2, "--quiet"]
+    run("embed", embedded, *options, "--save-as", "plain")
+    run("embed", embedded, *options, "--save-as", "asked", "--weigh-references")
+    ensemble = inpca.open_ensemble(embedded)
+    plain, asked = (
+        inpca.load_embedding(ensemble.embeddings_path(name)) for name in ("plain", "asked")
+    )
+    averages = (plain.models_["kind"] == "reference").to_numpy()
+    steps = plain.models_["step"].to_numpy(float)
+    assert averages.sum() >= 12
+    assert plain.weights_ == pytest.approx(np.where(averages, 0, steps))
+    own = ~plain.models_.index.str.startswith("@")
+    assert asked.weights_[own] == pytest.approx(steps[own])
+    message = run("embed", embedded, "-n", "all", "--weigh-references", "-q", code=3)
+    assert "name it with `--weights`" in message
+
+
 def test_four_point__is_saved_and_projected_into(embedded: Path, run) -> None:
     options = ("--s1", 0.2, "--s2", 0.5, "--sigma", 0.1, "--quiet")
     table, x = coordinates(run("four-point", embedded, *options))
