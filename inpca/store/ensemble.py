@@ -16,7 +16,8 @@ from inpca.predictions import Kind
 from inpca.store import schema
 from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble
-from inpca.store.files import Damage, file_lock, sweep
+from inpca.store.files import Damage, commit_bytes, file_lock, remove, sweep
+from inpca.store.group import METADATA
 from inpca.store.layout import to_json
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
@@ -348,10 +349,19 @@ def _write_ensemble(
         sweep(path)
         for folder in ("samples", "runs", "distances", "embeddings"):
             (path / folder).mkdir(exist_ok=True)
+        _remove_other_sets(path / "samples", sets)
         for name, sample_set in sets.items():
             write_sample_set(_samples_path(path, name), sample_set)
         durable.sync_folder(path.parent)
-        durable.write_bytes(path / MANIFEST, to_json(manifest))
+        commit_bytes(path / MANIFEST, to_json(manifest))
+
+
+def _remove_other_sets(samples: Path, sets: Mapping[str, SampleSet]) -> None:
+    """Remove what a killed creator of another ensemble left: a sample set, never anything else."""
+    others = [store for store in samples.glob("*.zarr") if store.stem not in sets]
+    for store in (one for one in others if one.is_dir() and not one.is_symlink()):
+        if {entry.name for entry in store.iterdir()} <= {METADATA, *schema.SAMPLES}:
+            remove(store)
 
 
 def _samples_path(path: Path, name: str) -> Path:
