@@ -1,6 +1,7 @@
 """What the command line prints: an ensemble, an embedding, coordinates, as records and tables."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,35 +10,42 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.distance.sinks import is_finished
+from inpca.errors import InpcaError
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.embedding import check_embedding, read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
+from inpca.store.group import METADATA
 from inpca.store.matrix import TiledMatrix
+from inpca.store.replacement import half_replaced
 from inpca.store.trajectories import check_trajectories
 from inpca.units import format_bytes
 
 if TYPE_CHECKING:
     from inpca.embedding.inpca import InPCA
 
+_KINDS = {"distances": "matrix", "embeddings": "embedding", "trajectories": "trajectories"}
 _SHOWN_VALUES = 5  # of a column of text
 
 
 def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
-    """Sample sets, runs, models, columns, distances and embeddings, as JSON can hold them."""
+    """Sample sets, runs, models, columns, distances and embeddings, as JSON can hold them.
+
+    A store that cannot be read is under ``"unreadable"``, with the reason, and hides no other.
+    """
     models = ensemble.models
-    return {
+    unreadable: dict[str, str] = {}
+    record = {
         "path": str(ensemble.path),
         "classes": ensemble.n_classes,
         "sample_sets": {name: len(samples) for name, samples in ensemble.sample_sets.items()},
         "runs": len(ensemble.runs),
         "models": len(models),
         "columns": {str(name): _describe_column(models[name]) for name in models.columns},
-        "distances": {path.stem: _describe_matrix(path) for path in _stores(ensemble, "distances")},
-        "embeddings": {
-            path.stem: _describe_embedding(path) for path in _stores(ensemble, "embeddings")
-        },
+        "distances": _described(ensemble, "distances", _describe_matrix, unreadable),
+        "embeddings": _described(ensemble, "embeddings", _describe_embedding, unreadable),
     }
+    return record | ({"unreadable": unreadable} if unreadable else {})
 
 
 def ensemble_lines(record: dict[str, Any]) -> list[str]:
@@ -56,7 +64,25 @@ def ensemble_lines(record: dict[str, Any]) -> list[str]:
 
 
 def _stores(ensemble: Ensemble, folder: str) -> list[Path]:
-    return sorted((ensemble.path / folder).glob("*.zarr"))
+    """The stores in a folder of the ensemble, and those whose replacement was cut off."""
+    place = ensemble.path / folder
+    return sorted({*place.glob("*.zarr"), *half_replaced(place, _KINDS[folder])})
+
+
+def _described(
+    ensemble: Ensemble,
+    folder: str,
+    describe: Callable[[Path], dict[str, Any]],
+    unreadable: dict[str, str],
+) -> dict[str, dict[str, Any]]:
+    """What `describe` finds of each store in a folder; reasons go to `unreadable`."""
+    found = {}
+    for path in _stores(ensemble, folder):
+        try:
+            found[path.stem] = describe(path)
+        except InpcaError as error:
+            unreadable[path.relative_to(ensemble.path).as_posix()] = str(error)
+    return found
 
 
 def _describe_column(column: "pd.Series[Any]") -> dict[str, Any]:
@@ -114,21 +140,29 @@ def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> lis
     damages = list(ensemble.check())
     for path in _stores(ensemble, "distances"):
         with reporting(progress, f"checking {path.name}") as report:
-            damages += _under(path, ensemble, _check_matrix(TiledMatrix.open(path), report))
+            damages += _under(path, ensemble, lambda one: _check_matrix(one, report))
     for path in _stores(ensemble, "embeddings"):
-        damages += _under(path, ensemble, check_embedding(path))
+        damages += _under(path, ensemble, check_embedding)
     for path in _stores(ensemble, "trajectories"):
-        damages += _under(path, ensemble, check_trajectories(path))
+        damages += _under(path, ensemble, check_trajectories)
     return damages
 
 
-def _under(path: Path, ensemble: Ensemble, damages: list[Damage]) -> list[Damage]:
-    """Damages of the store `path`, their keys relative to the ensemble."""
+def _under(path: Path, ensemble: Ensemble, check: Callable[[Path], list[Damage]]) -> list[Damage]:
+    """Damages of the store `path`, their keys relative to the ensemble.
+
+    One that cannot be opened at all is one damage, and hides none of the others.
+    """
     place = path.relative_to(ensemble.path).as_posix()
+    try:
+        damages = check(path)
+    except (InpcaError, OSError) as error:
+        return [Damage(f"{place}/{METADATA}", str(error))]
     return [Damage(f"{place}/{damage.key}", damage.reason) for damage in damages]
 
 
-def _check_matrix(matrix: TiledMatrix, report: Report) -> list[Damage]:
+def _check_matrix(path: Path, report: Report) -> list[Damage]:
+    matrix = TiledMatrix.open(path)
     found = matrix.verify(report)
     if is_finished(matrix):
         return found

@@ -42,5 +42,5 @@ def grow_matrix(
         counted = matrix.floored().keys() & set(kept)
         for array, tiles in (("floored", counted), ("distance", kept)):
             keep_files(matrix.path / array, partial / array, [tile_key(tile) for tile in tiles])
-    replace_folder(partial, matrix.path)
+        replace_folder(partial, matrix.path)
     return TiledMatrix(matrix.path)

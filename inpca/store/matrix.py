@@ -23,9 +23,7 @@ from inpca.store.files import (
     Damage,
     damaged,
     no_store,
-    publish_folder,
     read_chunk,
-    remove,
     removed_on_failure,
 )
 from inpca.store.group import METADATA, check_members, parse_root, read_group, read_member
@@ -42,6 +40,7 @@ from inpca.store.run import contiguous
 from inpca.store.table import table_from_members
 from inpca.tiling import Tile, TileGrid
 
+KIND = "matrix"
 PathLike = str | os.PathLike[str]
 _CURE = (
     "compute it again (pairwise_distances(…, repair=True), or `inpca distances ENSEMBLE --repair`)"
@@ -74,7 +73,7 @@ class TiledMatrix:
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         attributes, documents = self._read_root()
-        header = schema.check_header(attributes, "matrix", self.path)
+        header = schema.check_header(attributes, KIND, self.path)
         try:
             self.fingerprint: str = header["fingerprint"]
             document = documents["distance"]
@@ -110,22 +109,24 @@ class TiledMatrix:
         models : models table, one row per row of the matrix, frozen with it
         digests : identity of each model's predictions, (n_models,); needed to `grow`
         attrs : anything JSON can hold
-        overwrite : delete a matrix that is there
+        overwrite : replace a matrix that is there; it stays whole until the new one has its name
 
         Raises
         ------
         InputError
             If the path exists (without `overwrite`) or is something else than a matrix of ours.
+        ResourceError
+            If another process makes, replaces or writes it.
         """
         path, grid = Path(path), TileGrid(n_models, tile_size)
         check_rows(n_models, models=models, digests=digests)
-        if path.exists():
-            _make_way(cls, path, overwrite)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = durable.partial_path(path)
-        with removed_on_failure(partial):
-            write_empty(partial, grid, fingerprint, models, digests, attrs or {})
-        publish_folder(partial, path)
+        layout.to_json(dict(attrs or {}))
+        _check_replaceable(cls, path, overwrite)  # before a lock is laid beside it
+        with ExitStack() as held, door(path):
+            held.enter_context(claimed(path))
+            replacement.tidy(path, KIND)
+            _check_replaceable(cls, path, overwrite)
+            put_matrix(path, grid, fingerprint, models=models, digests=digests, attrs=attrs)
         return cls(path)
 
     @classmethod
@@ -150,13 +151,8 @@ class TiledMatrix:
 
     def _read_root(self) -> tuple[dict[str, Any], dict[str, Document]]:
         try:
-            content = (self.path / METADATA).read_bytes()
+            content = replacement.read_whole(self.path, (self.path / METADATA).read_bytes, KIND)
         except (FileNotFoundError, NotADirectoryError):
-            if replacement.next_of(self.path).exists():
-                raise InputError(
-                    f"`path` {self.path} is being replaced by a larger matrix; if the call of "
-                    "pairwise_distances that did so was killed, make it again."
-                ) from None
             raise no_store(self.path, "a matrix", _MAKE) from None
         return parse_root(content, self.path, _REMAKE)
 
@@ -363,7 +359,7 @@ class TiledMatrix:
         with ExitStack() as held:
             with door(self.path):
                 held.enter_context(claimed(self.path))
-                replacement.tidy(self.path)
+                replacement.tidy(self.path, KIND)
             yield
 
     def update_attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -377,21 +373,30 @@ class TiledMatrix:
         self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
 
 
-def delete_matrix(path: Path) -> None:
-    """Delete the matrix at `path`, never anything that is not a matrix; behind the door, alone."""
-    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
-        TiledMatrix.open(path)
-    old = durable.partial_path(path)
-    os.rename(path, old)  # at once: half a matrix is none, and would be in the way
-    remove(old)
+def put_matrix(
+    path: Path,
+    grid: TileGrid,
+    fingerprint: str,
+    *,
+    models: pd.DataFrame | None = None,
+    digests: NDArray[np.uint64] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Put a matrix without tiles at `path`, in the place of what is there; behind its door, alone.
+
+    Whether that may be replaced is the caller's to check. What is there is whole until then.
+    """
+    partial = durable.partial_path(path)
+    with removed_on_failure(partial):
+        write_empty(partial, grid, fingerprint, models, digests, attrs or {})
+        replacement.put_in_place(partial, path)
 
 
-def _make_way(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
-    """Delete the matrix at `path`, or refuse."""
+def _check_replaceable(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
+    """Refuse a path where something is, other than a matrix that may be overwritten."""
+    if not os.path.lexists(path):
+        return
     if not overwrite:
         raise InputError(f"`path` {path} exists already; open it, or pass overwrite=True.")
-    with suppress(DamagedStoreError):
+    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
         cls.open(path)
-    with ExitStack() as held, door(path):
-        held.enter_context(claimed(path))
-        delete_matrix(path)
