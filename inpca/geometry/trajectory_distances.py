@@ -301,7 +301,7 @@ def load_trajectory_distances(path: str | os.PathLike[str]) -> TrajectoryDistanc
     DamagedStoreError
         If a file is missing or damaged.
     """
-    store, matrices = read_whole(path, lambda: _opened(path), KIND)
+    store, matrices = read_whole(path, _opened, KIND)
     return TrajectoryDistances(store.runs, store.s, matrices, store.backwards, store.outside)
 
 

@@ -20,7 +20,7 @@ from inpca.errors import InputError
 from inpca.store import layout, schema
 from inpca.store.claim import door
 from inpca.store.files import Damage, no_store, removed_on_failure
-from inpca.store.group import Member, check_members, read_group, read_root, write_group
+from inpca.store.group import METADATA, Member, check_members, read_group, read_root, write_group
 from inpca.store.replacement import put_in_place, tidy, whole
 from inpca.store.table import table_from_members, table_members
 
@@ -106,10 +106,15 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise InputError(f"`path` {path} exists already; choose another, or pass overwrite=True.")
+    if not os.path.lexists(path / METADATA):
+        raise InputError(
+            f"`path` {path} exists and is no embedding (it has no {METADATA}); choose another, or "
+            "delete it."
+        )
     read_embedding_attrs(path)
 
 
-@whole(_KIND)
+@whole(_KIND, ahead=True)
 def read_embedding(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, NDArray[Any]], pd.DataFrame | None, dict[str, Any]]:
@@ -130,7 +135,7 @@ def read_embedding(
     return arrays, table_from_members(table) if table else None, attributes
 
 
-@whole(_KIND)
+@whole(_KIND, ahead=True)
 def read_embedding_attrs(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The attributes of a saved embedding; errors as `read_embedding`."""
     path = Path(path)
@@ -142,7 +147,7 @@ def read_embedding_attrs(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {name: value for name, value in attributes.items() if name != "inpca"}
 
 
-@whole(_KIND)
+@whole(_KIND, ahead=True)
 def check_embedding(path: str | os.PathLike[str]) -> list[Damage]:
     """Every file of the embedding that is not as it was written, by key, with the cure."""
     read_embedding_attrs(path)

@@ -144,8 +144,8 @@ def after_commit(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         _log.warning(
-            "%s is committed, but afterwards: %s: %s; see that the disk is well; the next call "
-            "that writes there puts it in order",
+            "%s: done and committed, but afterwards %s: %s; see that the disk is well; the next "
+            "call that writes there puts it in order",
             path,
             error.filename or path,
             error.strerror or error,

@@ -151,7 +151,9 @@ class TiledMatrix:
 
     def _read_root(self) -> tuple[dict[str, Any], dict[str, Document]]:
         try:
-            content = replacement.read_whole(self.path, (self.path / METADATA).read_bytes, KIND)
+            content = replacement.read_whole(
+                self.path, lambda place: (place / METADATA).read_bytes(), KIND
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise no_store(self.path, "a matrix", _MAKE) from None
         return parse_root(content, self.path, _REMAKE)
@@ -161,7 +163,9 @@ class TiledMatrix:
         """The models table frozen with the matrix, or None."""
         if not any(name.startswith("models/") for name in self._documents):
             return None
-        return table_from_members(read_group(self.path, "models/")[1])
+        table = table_from_members(read_group(self.path, "models/")[1])
+        self._check_unreplaced()
+        return table
 
     @property
     def digests(self) -> NDArray[np.uint64] | None:
@@ -171,7 +175,17 @@ class TiledMatrix:
         values: NDArray[np.uint64] = read_member(
             self.path / "digest", self._documents["digest"]
         ).values
+        self._check_unreplaced()
         return values
+
+    def _check_unreplaced(self) -> None:
+        """Refuse to go on where another matrix has taken this one's place since it was opened."""
+        now = TiledMatrix(self.path)
+        if (now.fingerprint, now.grid) != (self.fingerprint, self.grid):
+            raise InputError(
+                f"`path` {self.path} holds another matrix than when it was opened: it was replaced "
+                "meanwhile; open it again."
+            )
 
     @property
     def tile_bytes(self) -> int:
@@ -353,6 +367,8 @@ class TiledMatrix:
 
         Raises
         ------
+        InputError
+            If another matrix has taken its place since it was opened.
         ResourceError
             If another process or thread holds it, or a part of it.
         """
@@ -360,6 +376,7 @@ class TiledMatrix:
             with door(self.path):
                 held.enter_context(claimed(self.path))
                 replacement.tidy(self.path, KIND)
+                self._check_unreplaced()
             yield
 
     def update_attrs(self, attrs: Mapping[str, Any]) -> None:

@@ -46,8 +46,7 @@ def pending(path: Path, kind: str) -> Path | None:
 
     Parameters
     ----------
-    kind : of the store. A folder ``<name>.next``, which a killed former version left, counts where
-        nothing has the name and it is a store of this kind: then nothing gets lost
+    kind : of the store
 
     Raises
     ------
@@ -62,10 +61,19 @@ def pending(path: Path, kind: str) -> Path | None:
             f"{path} has several committed replacements ({names}); keep the one you want, move the "
             "others away."
         )
+    return found[0] if found else _formerly_pending(path, kind)
+
+
+def _formerly_pending(path: Path, kind: str) -> Path | None:
+    """The folder ``<name>.next`` that a former version left when it was killed between its renames.
+
+    A user may call a matrix so. Then the old store is not beside it, moved away as it was.
+    """
     former = path.with_name(f"{path.name}.next")
-    if not found and kind == _FORMERLY and not os.path.lexists(path) and _kind(former) == kind:
-        return former
-    return found[0] if found else None
+    if kind != _FORMERLY or os.path.lexists(path) or _kind(former) != kind:
+        return None
+    old = (entry for entry in _beside(path) if durable.is_partial(entry.name, of=path.name))
+    return former if any(_kind(entry) == kind for entry in old) else None
 
 
 def is_next(name: str, of: str) -> bool:
@@ -180,13 +188,16 @@ def tidy(path: Path, kind: str) -> None:
 # -- reading --------------------------------------------------------------------------------------
 
 
-def read_whole(path: PathLike, read: Callable[[], Result], kind: str) -> Result:
+def read_whole(
+    path: PathLike, read: Callable[[Path], Result], kind: str, *, ahead: bool = False
+) -> Result:
     """What `read` gives of the store at `path`, read again if the store was replaced meanwhile.
 
     Parameters
     ----------
-    read : must be safe to repeat
+    read : called with the folder to read; must be safe to repeat
     kind : see `pending`
+    ahead : where a replacement was cut off between its renames, read what is to take the name
 
     Raises
     ------
@@ -194,24 +205,26 @@ def read_whole(path: PathLike, read: Callable[[], Result], kind: str) -> Result:
         If a replacement was cut off between its renames, or the store is replaced all the time.
     """
     path = Path(path)
+    place = path
     for _ in range(_TRIES):
-        before = _stamp(path)
+        before = _stamp(place)
         try:
-            result = read()
+            result = read(place)
         except (OSError, InpcaError):
             # In this order: who finishes in between has changed the stamp.
-            waiting = before is None and pending(path, kind) is not None
-            if _stamp(path) == before and not waiting:
+            successor = pending(path, kind) if before is None else None
+            if _stamp(place) == before and successor is None and place == path:
                 raise
+            place = successor if ahead and successor is not None else path
         else:
-            if _stamp(path) == before:
+            if _stamp(place) == before:
                 return result
         time.sleep(_PAUSE)
     raise InputError(f"`path` {cut_off(path)}.")
 
 
 def whole(
-    kind: str,
+    kind: str, *, ahead: bool = False
 ) -> Callable[
     [Callable[Concatenate[PathLike, Rest], Result]], Callable[Concatenate[PathLike, Rest], Result]
 ]:
@@ -222,7 +235,10 @@ def whole(
     ) -> Callable[Concatenate[PathLike, Rest], Result]:
         @wraps(read)
         def reading(path: PathLike, /, *args: Rest.args, **options: Rest.kwargs) -> Result:
-            return read_whole(path, lambda: read(path, *args, **options), kind)
+            def once(place: Path) -> Result:
+                return read(place, *args, **options)
+
+            return read_whole(path, once, kind, ahead=ahead)
 
         return reading
 

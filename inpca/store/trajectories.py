@@ -169,7 +169,8 @@ def delete_trajectories(path: str | os.PathLike[str]) -> None:
         If another process is writing them.
     """
     path = Path(path)
-    _check_deletable(path)
+    if os.path.lexists(path) or not _is_begun(path):
+        _check_deletable(path)  # before a lock is laid beside it
     with ExitStack() as held, door(path):
         held.enter_context(claimed(path))
         tidy(path, KIND)
@@ -182,7 +183,14 @@ def delete_trajectories(path: str | os.PathLike[str]) -> None:
 
 
 def _check_deletable(path: Path) -> None:
-    """Refuse a path with something else, or nothing; a half replaced one is finished first."""
-    if os.path.lexists(path) or not is_there(path, KIND):
-        with suppress(DamagedStoreError):  # damaged ones are ours as well
-            open_trajectories(path)
+    """Refuse a path with something else, or nothing."""
+    with suppress(DamagedStoreError):  # damaged ones are ours as well
+        open_trajectories(path)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether there is something of a replacement or deletion that was cut off, to be finished."""
+    if not path.parent.is_dir():
+        return False
+    names = [entry.name for entry in path.parent.iterdir()]
+    return is_there(path, KIND) or any(durable.is_partial(name, of=path.name) for name in names)
