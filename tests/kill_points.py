@@ -24,8 +24,8 @@ import numpy as np
 
 import inpca
 from inpca.errors import InpcaError
+from inpca.store import catalogue
 from inpca.store import trajectories as stored
-from inpca.store.catalogue import read_entries
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.summary import check_ensemble, describe_ensemble
 from inpca.trajectories import load_trajectory_distances, trajectory_distances
@@ -393,7 +393,17 @@ def delete_run(path: Path) -> None:
 
 
 def list_models(path: Path) -> None:
-    read_entries(path / "e")
+    catalogue.read_entries(path / "e")
+
+
+def unlisted(path: Path) -> None:
+    ensemble(path)
+    (path / "e" / "catalogue").unlink(missing_ok=True)
+
+
+def catalogue_seen(path: Path) -> Any:
+    """What the cache lists; listing the models would save it."""
+    return catalogue.listed_runs(path / "e")
 
 
 def models_seen(path: Path) -> Any:
@@ -421,7 +431,7 @@ WRITERS = {
     "append": Writer(ensemble, append, run_seen("a")),
     "restart": Writer(ensemble, record_again, run_seen("a"), (ABSENT,)),
     "delete_run": Writer(ensemble, delete_run, run_seen("a")),
-    "catalogue": Writer(ensemble, list_models, models_seen),
+    "catalogue": Writer(unlisted, list_models, catalogue_seen),
     "save": Writer(ensemble, once(save(1, overwrite=False)), embedding_seen),
     "save-overwrite": Writer(embedded, save(2), embedding_seen),
     "join": Writer(fitted, join, joined_seen),
@@ -470,7 +480,7 @@ PAIRS = {
         once(lambda path: opened(path).add_run("c", {"train": probs(2, 2)})),
         run_seen("c"),
     ),
-    "catalogue": (ensemble, list_models, list_models, models_seen),
+    "catalogue": (unlisted, list_models, list_models, models_seen),
     "create_ensemble": (lambda _: None, once(empty), once(empty), manifest_seen),
 }
 
@@ -666,7 +676,7 @@ def read_beside(folder: Path, rounds: int = 40) -> list[str]:
 
 
 def main(mode: str, name: str, folder: Path, every: int) -> None:
-    # Nothing is compiled, or imported, in the children.
+    catalogue._SETTLED_NS = -(10**12)  # saved at once, not when the runs are two seconds old
     os.fsync = lambda descriptor: None  # type: ignore[assignment]
     if mode == "kill":
         states = kill_everywhere(WRITERS[name], folder, every)

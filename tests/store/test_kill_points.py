@@ -11,11 +11,11 @@ import kill_points
 import pytest
 
 # Killed at each point in seconds; of the others every so many points are tried in `make test`.
-QUICK = ("delete_run", "catalogue", "create_ensemble", "create_ensemble-after")
+QUICK = ("delete_run", "catalogue", "create_ensemble")
 SPARSE = {"append": 11, "save-overwrite": 41, "matrix-overwrite": 19, "trajectories-restart": 97}
 FAILED = ("create_ensemble", "add_run", "append", "delete_run", "catalogue", "save-overwrite")
 FAILED += ("matrix-create", "matrix-overwrite", "delete_trajectories")
-PAIRS_QUICK = ("overwrite-overwrite", "add_run", "catalogue")
+PAIRS_QUICK = ("overwrite-overwrite", "catalogue")
 
 
 def slow_but(names: tuple[str, ...], all_names: tuple[str, ...]) -> list[object]:
