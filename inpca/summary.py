@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inpca.distance.sinks import is_finished
 from inpca.errors import InpcaError, InputError
 from inpca.reporting import ProgressArgument
+from inpca.store.check import stores_in
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
@@ -24,18 +25,23 @@ _SHOWN_VALUES = 5  # of a column of text
 
 
 def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
-    """Sample sets, runs, models, columns, distances and embeddings, as JSON can hold them."""
+    """Sample sets, runs, models, columns, distances and embeddings, as JSON can hold them.
+
+    A store that cannot be read is under ``"unreadable"``, with the reason, and hides no other.
+    """
     models = ensemble.models
-    return {
+    unreadable: dict[str, str] = {}
+    record = {
         "path": str(ensemble.path),
         "classes": ensemble.n_classes,
         "sample_sets": {name: len(samples) for name, samples in ensemble.sample_sets.items()},
         "runs": len(ensemble.runs),
         "models": len(models),
         "columns": {str(name): _describe_column(models[name]) for name in models.columns},
-        "distances": _describe_stores(ensemble, "distances", _describe_matrix),
-        "embeddings": _describe_stores(ensemble, "embeddings", _describe_embedding),
+        "distances": _described(ensemble, "distances", _describe_matrix, unreadable),
+        "embeddings": _described(ensemble, "embeddings", _describe_embedding, unreadable),
     }
+    return record | ({"unreadable": unreadable} if unreadable else {})
 
 
 def ensemble_lines(record: dict[str, Any]) -> list[str]:
@@ -52,21 +58,20 @@ def ensemble_lines(record: dict[str, Any]) -> list[str]:
     )
 
 
-def _describe_stores(
-    ensemble: Ensemble, folder: str, describe: Callable[[Path], dict[str, Any]]
+def _described(
+    ensemble: Ensemble,
+    folder: str,
+    describe: Callable[[Path], dict[str, Any]],
+    unreadable: dict[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Each store in `folder`; one that cannot be opened does not hide the others."""
-    records = {}
-    for path in _stores(ensemble, folder):
+    """What `describe` finds of each store in a folder; reasons go to `unreadable`."""
+    found = {}
+    for path in stores_in(ensemble.path, folder):
         try:
-            records[path.stem] = describe(path)
+            found[path.stem] = describe(path)
         except InpcaError as error:
-            records[path.stem] = {"error": str(error)}
-    return records
-
-
-def _stores(ensemble: Ensemble, folder: str) -> list[Path]:
-    return sorted((ensemble.path / folder).glob("*.zarr"))
+            unreadable[path.relative_to(ensemble.path).as_posix()] = str(error)
+    return found
 
 
 def _describe_column(column: "pd.Series[Any]") -> dict[str, Any]:
@@ -103,14 +108,10 @@ def _describe_matrix(path: Path) -> dict[str, Any]:
 
 
 def _embedding_line(embedding: dict[str, Any]) -> str:
-    if "error" in embedding:
-        return f"cannot be opened: {embedding['error']}"
     return f"{embedding['models']:,} models, {embedding['components']} components"
 
 
 def _matrix_line(matrix: dict[str, Any]) -> str:
-    if "error" in matrix:
-        return f"cannot be opened: {matrix['error']}"
     missing, tiles = matrix["tiles_missing"], matrix["tiles"]
     state = "complete"
     if missing:

@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Quiet, Workers
-from inpca.cli.services import print_json, print_table
+from inpca.cli.services import one_embedding, print_json, print_table
 from inpca.errors import InputError
 
 
@@ -124,9 +124,10 @@ def _write(output: Path, learnt: Any, shares: Any, chosen: Any) -> None:
 def _save(ensemble: Any, name: str, embeddings: Any) -> None:
     for part, embedding in embeddings.items():
         place = ensemble.embeddings_path(f"{name}-{part}")
-        verb = "replacing" if place.exists() else "saving"
-        typer.echo(f"{verb} the embedding {place.name}", err=True)
-        embedding.save(place, overwrite=True)
+        with one_embedding(ensemble, place):
+            verb = "replacing" if place.exists() else "saving"
+            typer.echo(f"{verb} the embedding {place.name}", err=True)
+            embedding.save(place, overwrite=True)
 
 
 def _show(compared: Any, parts: Any, as_json: bool) -> None:

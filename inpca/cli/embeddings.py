@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import Backend, Device, EnsemblePath, Json, Memory, Quiet, Workers
-from inpca.cli.services import print_csv, print_table
+from inpca.cli.services import one_embedding, print_csv, print_table
 from inpca.errors import InputError
 
 
@@ -71,7 +71,6 @@ def embed(
         raise InputError(f"`{option}` makes another embedding; name it with `--save-as`.")
     from inpca.embedding.checkpoint import KrylovCheckpoint
     from inpca.embedding.selection import without_references
-    from inpca.store.claim import alone
     from inpca.summary import describe_embedding
 
     ensemble = inpca.open_ensemble(path)
@@ -81,8 +80,7 @@ def embed(
     counts = _column(matrix, weights) if weigh_references else (weights or None)
     models = (select or None) if references else without_references(matrix, select or None)
     passes = result.with_suffix(".passes")
-    lock = ensemble.path / ".locks" / "embeddings" / f"{result.stem}.lock"
-    with alone(passes, lock):  # two solves would mix their passes
+    with one_embedding(ensemble, result, held=passes):  # two solves would mix their passes
         if restart:
             KrylovCheckpoint.at(passes, {}).clear()
         embedding = inpca.InPCA(

@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Query, Quiet, References, Workers
-from inpca.cli.services import models, print_csv, print_table
+from inpca.cli.services import models, one_embedding, print_csv, print_table
 from inpca.errors import InputError
 
 EmbeddingName = Annotated[str, typer.Option("--name", "-n", help="the embedding")]
@@ -33,12 +33,13 @@ def join(
     _check_output(output)
     ensemble = inpca.open_ensemble(path)
     place = ensemble.embeddings_path(name)
-    embedding = inpca.load_embedding(place)
-    table = _models_of(embedding, place)
-    embedding.set_params(executor=workers or None, progress=not quiet)
-    matrix = inpca.TiledMatrix.open(ensemble.distances_path(other))
-    embedding.join(other, matrix)
-    embedding.save(place, overwrite=True)
+    with one_embedding(ensemble, place):  # two at once would lose the coordinates of one
+        embedding = inpca.load_embedding(place)
+        table = _models_of(embedding, place)
+        embedding.set_params(executor=workers or None, progress=not quiet)
+        matrix = inpca.TiledMatrix.open(ensemble.distances_path(other))
+        embedding.join(other, matrix)
+        embedding.save(place, overwrite=True)
     parts = [
         coordinates_table(x, embedding.signature_, table.assign(distances=one))
         for one, x in ((name, embedding.embedding_), (other, embedding.joint_[other]))
@@ -82,9 +83,10 @@ def four_point(
         progress=not quiet,
     )
     place = view.embeddings_path(name)
-    if place.exists():
-        typer.echo(f"replacing the embedding {place.name}", err=True)
-    found.embedding.save(place, overwrite=True, with_training=True)
+    with one_embedding(view, place):
+        if place.exists():
+            typer.echo(f"replacing the embedding {place.name}", err=True)
+        found.embedding.save(place, overwrite=True, with_training=True)
     table = view.models.assign(progress=found.progress)
     print_csv(coordinates_table(found.coordinates, found.embedding.signature_, table), output)
 

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,20 @@ def executor(scheduler: str, workers: int) -> str | int | None:
     if scheduler and ":" not in scheduler:
         raise InputError(f"`--scheduler` must be an address like tcp://host:8786, not {scheduler}.")
     return scheduler or workers or None
+
+
+@contextmanager
+def one_embedding(ensemble: Any, place: Path, held: Path | None = None) -> Iterator[None]:
+    """Be the only verb that solves for, joins to or replaces the embedding at `place`.
+
+    Parameters
+    ----------
+    held : what an error names; default: `place`
+    """
+    from inpca.store.claim import alone
+
+    with alone(held or place, ensemble.path / ".locks" / "embeddings" / f"{place.stem}.lock"):
+        yield
 
 
 def print_json(value: object) -> None:

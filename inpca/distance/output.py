@@ -17,8 +17,8 @@ from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.reporting import Report
 from inpca.store.claim import WHOLE, Part, claimed, door, others_at_work
 from inpca.store.growth import grow_matrix
-from inpca.store.matrix import TiledMatrix, delete_matrix
-from inpca.store.replacement import next_of, tidy
+from inpca.store.matrix import KIND, TiledMatrix, put_matrix
+from inpca.store.replacement import is_there, tidy
 from inpca.tiling import TileGrid
 
 _IDENTITY = "identity"
@@ -47,7 +47,7 @@ class Target:
     @property
     def there(self) -> bool:
         """Whether there is something to go on with."""
-        return not self.restart and (os.path.lexists(self.path) or next_of(self.path).exists())
+        return not self.restart and is_there(self.path, KIND)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def claimed_matrix(request: Request, target: Target) -> Iterator[tuple[Request, 
             held.enter_context(claimed(path, target.part))
             alone = not others_at_work(path, target.part)
             if alone:
-                tidy(path)
+                tidy(path, KIND)
             request, matrix = _matrix(request, target, alone)
         yield request, matrix
 
@@ -93,9 +93,7 @@ def _tile_size(request: Request) -> int:
 
 def _matrix(request: Request, target: Target, alone: bool) -> tuple[Request, TiledMatrix]:
     path = target.path
-    if os.path.lexists(path) and target.restart:
-        delete_matrix(path)
-    if not os.path.lexists(path):
+    if target.restart or not os.path.lexists(path):
         return request, _create(request, path)
     if not target.resume:
         raise InputError(
@@ -115,7 +113,11 @@ def _matrix(request: Request, target: Target, alone: bool) -> tuple[Request, Til
 
 
 def _create(request: Request, path: Path) -> TiledMatrix:
-    return TiledMatrix.create(path, tile_size=_tile_size(request), **_description(request))
+    """An empty matrix for `request`, in the place of what is there."""
+    description = _description(request)
+    grid = TileGrid(description.pop("n_models"), _tile_size(request))
+    put_matrix(path, grid, **description)
+    return TiledMatrix.open(path)
 
 
 def _description(request: Request) -> dict[str, Any]:

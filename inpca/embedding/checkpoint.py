@@ -59,7 +59,7 @@ class KrylovCheckpoint:
         if self._folder is None:
             return
         for path in sorted(self._folder.glob("pass-*.npz*")):
-            path.unlink()
+            path.unlink(missing_ok=True)
         if not any(self._folder.iterdir()):
             self._folder.rmdir()
 

@@ -39,6 +39,7 @@ from inpca.predictions import Floats, Kind, PredictionSource, as_floats
 from inpca.reporting import ProgressArgument
 from inpca.store.embedding import read_embedding, write_embedding
 from inpca.store.ensemble import Ensemble
+from inpca.store.files import after_commit
 from inpca.store.matrix import TiledMatrix
 from inpca.store.schema import check_name
 
@@ -301,7 +302,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         arrays, attrs = saved.dump(self, path)
         write_embedding(path, arrays, self.models_, attrs, overwrite=overwrite)
         if self.checkpoint is not None:
-            KrylovCheckpoint.at(self.checkpoint, {}).clear()
+            with after_commit(path):
+                KrylovCheckpoint.at(self.checkpoint, {}).clear()
 
     def _start(self, init: "InPCA | str | Path", inputs: Inputs, m: int) -> Float64:
         """Vectors of a former embedding, in the order of the rows of D."""

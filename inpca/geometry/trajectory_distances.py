@@ -20,10 +20,11 @@ from inpca.errors import InputError, ResourceError
 from inpca.executor import get_executor
 from inpca.geometry.equal_progress import MOST_RUNS, distances_at_equal_progress
 from inpca.geometry.runs import RunOptions, Runs, Trajectories, trajectories
-from inpca.geometry.trajectory_output import stored_at
+from inpca.geometry.trajectory_output import claimed_trajectories
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
-from inpca.store.trajectories import open_trajectories
+from inpca.store.replacement import read_whole
+from inpca.store.trajectories import KIND, StoredTrajectories, open_trajectories
 from inpca.units import format_bytes
 
 Float64 = NDArray[np.float64]
@@ -233,7 +234,8 @@ def trajectory_distances(
     out : folder of the results, such as ``ensemble.path / "trajectories" / "train.zarr"``; a killed
         call goes on where it ended
     resume : go on with what is at `out`; False: refuse if there is something
-    restart : delete what is at `out` first
+    restart : replace what is at `out`, refused while another process works on it; the distances
+        there are gone as soon as the new ones have begun
     progress : True, or ``callable(done, total, text)``
     index : what runs are indexed by: ``"progress"`` (a column of that name, else computed, Eq. 4),
         a column of the models table such as ``"train_error"``, or one array for each run
@@ -279,13 +281,13 @@ def trajectory_distances(
             if restart:
                 raise InputError("`restart` needs `out`: it is about distances on disk.")
             return _in_memory(found, memory, problem, report)
-        store = stored_at(Path(out), found, metric, options, resume, restart)
-        for number in range(len(found.s)):
-            told = part_of(report, number, len(found.s))
-            target = store.matrix_path(number)
-            pairwise_distances(
-                found.at(number), out=target, memory=memory, progress=told, **problem
-            )
+        with claimed_trajectories(Path(out), found, metric, options, resume, restart) as store:
+            for number in range(len(found.s)):
+                told = part_of(report, number, len(found.s))
+                target = store.matrix_path(number)
+                pairwise_distances(
+                    found.at(number), out=target, memory=memory, progress=told, **problem
+                )
         return load_trajectory_distances(out)
 
 
@@ -299,9 +301,13 @@ def load_trajectory_distances(path: str | os.PathLike[str]) -> TrajectoryDistanc
     DamagedStoreError
         If a file is missing or damaged.
     """
-    store = open_trajectories(path)
-    matrices = [store.matrix(number) for number in range(len(store.s))]
+    store, matrices = read_whole(path, _opened, KIND)
     return TrajectoryDistances(store.runs, store.s, matrices, store.backwards, store.outside)
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[StoredTrajectories, list[TiledMatrix]]:
+    store = open_trajectories(path)
+    return store, [store.matrix(number) for number in range(len(store.s))]
 
 
 def _in_memory(

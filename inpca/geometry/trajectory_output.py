@@ -1,22 +1,57 @@
 """Where trajectory distances are kept: made, gone on with, replaced, or refused."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.geometry.runs import PROGRESS, RunOptions, Trajectories
+from inpca.store.claim import claimed, door
+from inpca.store.replacement import tidy
 from inpca.store.trajectories import (
+    KIND,
     StoredTrajectories,
     create_trajectories,
-    delete_trajectories,
     open_trajectories,
 )
 
 
-def stored_at(
+@contextmanager
+def claimed_trajectories(
+    path: Path,
+    found: Trajectories,
+    metric: str,
+    options: RunOptions,
+    resume: bool,
+    restart: bool,
+) -> Iterator[StoredTrajectories]:
+    """The folder at `path`, held for writing, to be filled with the distances of `found`.
+
+    Raises
+    ------
+    InputError
+        If what is there is none, or was computed from something else; or exists and resume=False.
+    ResourceError
+        If another process is writing there, to resume or to restart.
+    """
+    if os.path.lexists(path):
+        with ExitStack() as tolerated:
+            if restart:
+                tolerated.enter_context(suppress(DamagedStoreError))
+            open_trajectories(path)  # refuses what is none, before a lock is laid beside it
+    with ExitStack() as held:
+        with door(path):
+            held.enter_context(claimed(path))
+            tidy(path, KIND)
+            store = _stored_at(path, found, metric, options, resume, restart)
+        yield store
+
+
+def _stored_at(
     path: Path,
     found: Trajectories,
     metric: str,
@@ -24,13 +59,6 @@ def stored_at(
     resume: bool,
     restart: bool,
 ) -> StoredTrajectories:
-    """The folder at `path`, to be filled with the distances of `found`.
-
-    Raises
-    ------
-    InputError
-        If what is there is none, or was computed from something else; or exists and resume=False.
-    """
     index = options.get("index", PROGRESS)
     attrs = {
         "fingerprint": found.fingerprint(),
@@ -39,9 +67,7 @@ def stored_at(
         "index": index if isinstance(index, str) else "values",
         "outside": options.get("outside", "hold"),
     }
-    if os.path.lexists(path) and restart:
-        delete_trajectories(path)
-    if not os.path.lexists(path):
+    if restart or not os.path.lexists(path):
         counts = {"backwards": found.backwards, "outside": found.outside}
         return create_trajectories(path, found.runs, found.s, counts, attrs)
     store = open_trajectories(path)

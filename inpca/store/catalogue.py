@@ -9,7 +9,6 @@ done without.
 import json
 import os
 import re
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +20,17 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
-from inpca.store.files import FULL, REFUSED, Damage, is_own, read_bytes, where_writable
+from inpca.store.claim import sweep_beside
+from inpca.store.files import (
+    FULL,
+    REFUSED,
+    Damage,
+    file_lock,
+    is_own,
+    read_bytes,
+    take,
+    where_writable,
+)
 from inpca.store.layout import CorruptChunk
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
 
@@ -29,7 +38,6 @@ _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
 # A commit within the resolution of the file's time could leave the same stamp: a run that changed
 # less than this before it was read is read again next time.
 _SETTLED_NS = 2_000_000_000
-_WRITING = threading.Lock()
 
 # A run with this setting holds averages of other models: its checkpoints are reference models.
 AVERAGE_OF = "average_of"
@@ -176,9 +184,16 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _save(path: Path, entries: Mapping[str, Entry]) -> None:
-    body = json.dumps(entries).encode()
-    with _WRITING:
+    """Write the cache, unless another process or thread is at it, and sweep what the dead left."""
+    lock = file_lock(path.parent / ".locks" / "catalogue" / "save.lock")
+    if not take(lock):
+        return  # the other one's is as good: each reader derives what it lacks
+    try:
+        sweep_beside(path)
+        body = json.dumps(entries).encode()
         durable.write_bytes(path, _VERSION + layout.checksum(body) + body, sync=False)
+    finally:
+        lock.release()
 
 
 def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:

@@ -13,12 +13,14 @@ from inpca.store.group import METADATA, check_members, read_member, read_root, r
 from inpca.store.layout import CorruptChunk
 from inpca.store.manifest import MANIFEST, read_manifest
 from inpca.store.matrix import check_matrix
+from inpca.store.replacement import half_replaced
 from inpca.store.run import LOST, SUFFIX, Run, cure
 from inpca.store.samples import read_sample_set
 from inpca.store.trajectories import check_trajectories
 
 # A store that is written while it is read is read again; after so many times, what is found counts.
 _TIMES = 3
+_KINDS = {"distances": "matrix", "embeddings": "embedding", "trajectories": "trajectories"}
 Check = Callable[[Path], list[Damage]]
 
 
@@ -41,9 +43,9 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
         (path / "samples" / f"{name}.zarr", _check_samples(name, sets[name])) for name in sets
     ]
     checks += [(path / "runs" / f"{run_id}{SUFFIX}", check_run) for run_id in runs]
-    checks += [(store, check_matrix) for store in _stores(path, "distances")]
-    checks += [(store, check_embedding) for store in _stores(path, "embeddings")]
-    checks += [(store, check_trajectories) for store in _stores(path, "trajectories")]
+    checks += [(store, check_matrix) for store in stores_in(path, "distances")]
+    checks += [(store, check_embedding) for store in stores_in(path, "embeddings")]
+    checks += [(store, check_trajectories) for store in stores_in(path, "trajectories")]
     found = []
     for done, (store, check) in enumerate(checks, start=1):
         found += _check_store(path, store, check)
@@ -54,8 +56,10 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
     return found + _missing_runs(path, {*runs, *lost}) + catalogue_damage(path)
 
 
-def _stores(path: Path, folder: str) -> list[Path]:
-    return sorted((path / folder).glob("*.zarr"))
+def stores_in(path: Path, folder: str) -> list[Path]:
+    """The stores in a folder of the ensemble, and those whose replacement was cut off."""
+    place = path / folder
+    return sorted({*place.glob("*.zarr"), *half_replaced(place, _KINDS[folder])})
 
 
 def _check_store(path: Path, store: Path, check: Check) -> list[Damage]:
@@ -94,7 +98,7 @@ def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
     are listed next: it is derived from what is there.
     """
     named: dict[str, list[str]] = {}
-    for store in (*_stores(path, "distances"), *_stores(path, "embeddings")):
+    for store in (*stores_in(path, "distances"), *stores_in(path, "embeddings")):
         for run_id in _frozen_runs(store) - {*there}:
             named.setdefault(run_id, []).append(str(store.relative_to(path)))
     for run_id in listed_runs(path).keys() - {*there}:

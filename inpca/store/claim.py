@@ -2,8 +2,8 @@
 
 Two kinds of lock files lie beside the store, so that they outlive an overwrite:
 
-- ``<name>.lock``, the *door*: held for moments only, by who makes, replaces or finishes the store,
-  or looks who else is at work;
+- ``<name>.lock``, the *door*: held for moments only, by who makes, replaces, finishes or deletes
+  the store (a matrix, trajectories, an embedding), or looks who else is at work;
 - ``<name>.part-3-of-16.lock``: held by the engine that writes part 3 of 16 for as long as it
   works; an engine that writes the whole holds part 1 of 1.
 
@@ -12,6 +12,7 @@ The passes of an embedding, which are nobody's to share, are held by one lock, i
 The operating system releases the locks of a dead process, so a file alone means nothing.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,13 +22,14 @@ from filelock import FileLock, Timeout
 
 from inpca import durable
 from inpca.errors import ResourceError
-from inpca.store.files import file_lock, remove, take
+from inpca.store.files import after_commit, file_lock, remove, take
 
 Part = tuple[int, int]
 WHOLE: Part = (1, 1)
 
 _DOOR_SECONDS = 30.0
 _ANOTHER = "another `out` (--name, or for an embedding --save-as)"
+_log = logging.getLogger("inpca")
 _NUMBERS = re.compile(r"\.part-(\d+)-of-(\d+)\.lock")
 
 
@@ -70,11 +72,14 @@ def claimed(path: Path, part: Part = WHOLE) -> Iterator[None]:
     try:
         yield
     finally:
-        # The file is removed only behind the door: elsewhere two could hold "the same" lock.
+        # The file is removed only behind the door: elsewhere two could hold "the same" lock. What
+        # was to be written is written by now: a lock file that stays means nothing.
         try:
-            with door(path):
+            with after_commit(path), door(path):
                 lock.release()
                 Path(lock.lock_file).unlink(missing_ok=True)
+        except ResourceError as error:
+            _log.warning("%s; the file %s stays", error, lock.lock_file)
         finally:
             lock.release()
 

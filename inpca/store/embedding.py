@@ -1,4 +1,6 @@
-"""A saved embedding: written whole or not at all, opened by itself.
+"""A saved embedding: written whole or not at all, replaced as a whole, opened by itself.
+
+One process at a time saves to a path, behind its door (`inpca.store.claim.door`).
 
 The arrays that `inpca.store.schema.EMBEDDING` declares need only their values; any other array is
 given with its dimensions, as ``(dims, values)``.
@@ -15,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca import durable
 from inpca.errors import InputError
-from inpca.store import schema
-from inpca.store.files import Damage, no_store, publish_folder, remove
+from inpca.store import layout, schema
+from inpca.store.claim import door
+from inpca.store.files import Damage, no_store, removed_on_failure
 from inpca.store.group import (
     METADATA,
     Member,
@@ -26,8 +29,10 @@ from inpca.store.group import (
     read_root,
     write_group,
 )
+from inpca.store.replacement import put_in_place, tidy, whole
 from inpca.store.table import table_from_members, table_members
 
+_KIND = "embedding"
 _MAKE = "make it first (InPCA().fit(…).save(…), or `inpca embed ENSEMBLE`)"
 Named = NDArray[Any] | tuple[tuple[str, ...], ArrayLike]
 
@@ -55,6 +60,8 @@ def write_embedding(
     InputError
         If the path exists (without `overwrite`) or is something else; for arrays of the wrong
         number of dimensions, or sizes that do not agree.
+    ResourceError
+        If another process is saving there, for half a minute.
     """
     path = Path(path)
     members = {name: _member(name, values) for name, values in arrays.items()}
@@ -65,15 +72,16 @@ def write_embedding(
         table = table_members(models)
         members |= {f"models/{name}": member for name, member in table.items()}
         members["model"] = table["model"]
-    if path.exists():
+    attributes = {**attrs, "inpca": schema.header(_KIND)}
+    layout.to_json(attributes)
+    _check_replaceable(path, overwrite)  # before a lock is laid beside it
+    with door(path):
+        tidy(path, _KIND)
         _check_replaceable(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = durable.partial_path(path)
-    write_group(partial, members, {**attrs, "inpca": schema.header("embedding")})
-    if path.exists():
-        (path / METADATA).unlink()
-        remove(path)
-    publish_folder(partial, path)
+        partial = durable.partial_path(path)
+        with removed_on_failure(partial):
+            write_group(partial, members, attributes)
+            put_in_place(partial, path)
 
 
 def _member(name: str, values: Named) -> Member:
@@ -102,11 +110,19 @@ def _check_sizes(members: Mapping[str, Member]) -> int | None:
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
+    if not os.path.lexists(path):
+        return
     if not overwrite:
         raise InputError(f"`path` {path} exists already; choose another, or pass overwrite=True.")
+    if not os.path.lexists(path / METADATA):
+        raise InputError(
+            f"`path` {path} exists and is no embedding (it has no {METADATA}); choose another, or "
+            "delete it."
+        )
     read_embedding_attrs(path)
 
 
+@whole(_KIND, ahead=True)
 def read_embedding(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, NDArray[Any]], pd.DataFrame | None, dict[str, Any]]:
@@ -126,6 +142,7 @@ def read_embedding(
     return arrays, table_from_members(table) if table else None, _attributes(root)
 
 
+@whole(_KIND, ahead=True)
 def read_embedding_attrs(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The attributes of a saved embedding; errors as `read_embedding`."""
     return _attributes(_read_root(Path(path)))
@@ -144,6 +161,7 @@ def _attributes(root: Root) -> dict[str, Any]:
     return {name: value for name, value in root.attributes.items() if name != "inpca"}
 
 
+@whole(_KIND, ahead=True)
 def check_embedding(path: str | os.PathLike[str]) -> list[Damage]:
     """Every file of the embedding that is not as it was written, by key, with the cure."""
     return check_members(_read_root(Path(path)))

@@ -17,7 +17,8 @@ from inpca.reporting import ProgressArgument, reporting
 from inpca.store import schema
 from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble, tidy_ensemble
-from inpca.store.files import Damage, file_lock, sweep
+from inpca.store.files import Damage, file_lock, remove, sweep
+from inpca.store.group import METADATA
 from inpca.store.manifest import (
     DTYPES,
     MANIFEST,
@@ -360,10 +361,19 @@ def _write_ensemble(
         sweep(path)
         for folder in ("samples", "runs", "distances", "embeddings"):
             (path / folder).mkdir(exist_ok=True)
+        _remove_other_sets(path / "samples", sets)
         for name, sample_set in sets.items():
             write_sample_set(_samples_path(path, name), sample_set)
         durable.sync_folder(path.parent)
         write_manifest(path, manifest)
+
+
+def _remove_other_sets(samples: Path, sets: Mapping[str, SampleSet]) -> None:
+    """Remove what a killed creator of another ensemble left: a sample set, never anything else."""
+    others = [store for store in samples.glob("*.zarr") if store.stem not in sets]
+    for store in (one for one in others if one.is_dir() and not one.is_symlink()):
+        if {entry.name for entry in store.iterdir()} <= {METADATA, *schema.SAMPLES}:
+            remove(store)
 
 
 def _samples_path(path: Path, name: str) -> Path:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from inpca import durable
-from inpca.errors import DamagedStoreError, InputError
+from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.store.layout import CRC_BYTES, Array, CorruptChunk, decode
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -185,8 +185,63 @@ def removed_on_failure(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception:
-        remove(path)
+        with suppress(OSError):  # the error that came first is the one to raise; it is swept later
+            remove(path)
         raise
+
+
+@contextmanager
+def after_commit(path: Path) -> Iterator[None]:
+    """Log an error of the system, do not raise it: what `path` is to hold is committed already.
+
+    An exception would make the caller believe that it is not, and repeat it. For what a later
+    writer does again: metadata that repeat others, leftovers, an fsync of the folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        _log.warning(
+            "%s: done and committed, but afterwards %s: %s; see that the disk is well; the next "
+            "call that writes there puts it in order",
+            path,
+            error.filename or path,
+            error.strerror or error,
+        )
+
+
+def commit_bytes(path: Path, content: bytes) -> None:
+    """Replace the file `path` durably, where its rename is a commit: an error means "not done".
+
+    Where the rename is done but the folder cannot be synced, the file is read again to decide: it
+    is committed, and the log says that a loss of power may still undo it.
+
+    Raises
+    ------
+    OSError
+        If the file is as it was.
+    ResourceError
+        If the file cannot be read either, so that nobody can tell.
+    """
+    try:
+        durable.write_bytes(path, content)
+    except OSError as error:
+        if not holds(path, content):
+            raise
+        with after_commit(path):
+            raise error
+
+
+def holds(path: Path, content: bytes) -> bool:
+    """Whether the file `path` holds `content`; asked after a write that failed."""
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ResourceError(
+            f"{path}: {error.strerror or error}; it is not known whether the last write to it was "
+            "committed; see that the disk is well, then open it again: it tells."
+        ) from error
 
 
 def publish_folder(partial: Path, path: Path) -> None:
@@ -198,4 +253,5 @@ def publish_folder(partial: Path, path: Path) -> None:
             raise
         remove(partial)
         raise InputError(f"`path` {path} was made by another process meanwhile; open it.") from None
-    durable.sync_folder(path.parent)
+    with after_commit(path):
+        durable.sync_folder(path.parent)

@@ -52,5 +52,5 @@ def grow_matrix(
         sealed = kept if matrix.owner else []
         for array, tiles in (("floored", counted), ("seal", sealed), ("distance", kept)):
             keep_files(matrix.path / array, partial / array, [tile_key(tile) for tile in tiles])
-    replace_folder(partial, matrix.path)
+        replace_folder(partial, matrix.path)
     return TiledMatrix(matrix.path)

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import documents as doc
 from inpca.store import schema
-from inpca.store.files import check_folder, read_bytes
+from inpca.store.files import check_folder, commit_bytes, read_bytes
 from inpca.store.layout import CorruptChunk
 from inpca.store.samples import SampleSet
 
@@ -28,7 +27,7 @@ def make_manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> 
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write it durably: from now on the folder `path` is an ensemble."""
-    durable.write_bytes(path / MANIFEST, doc.sealed(manifest))
+    commit_bytes(path / MANIFEST, doc.sealed(manifest))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -26,10 +26,8 @@ from inpca.store.files import (
     check_folder,
     damaged,
     no_store,
-    publish_folder,
     read_bytes,
     read_chunk,
-    remove,
     removed_on_failure,
 )
 from inpca.store.group import (
@@ -59,6 +57,7 @@ from inpca.store.run import contiguous, is_replaced
 from inpca.store.table import table_from_members
 from inpca.tiling import Tile, TileGrid
 
+KIND = "matrix"
 PathLike = str | os.PathLike[str]
 _CURE = (
     "compute it again (pairwise_distances(…, repair=True), or `inpca distances ENSEMBLE --repair`)"
@@ -97,7 +96,7 @@ class TiledMatrix:
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
         self._root = self._read_root()
-        header = schema.check_header(self._root.attributes, "matrix", self.path)
+        header = schema.check_header(self._root.attributes, KIND, self.path)
         try:
             self.fingerprint: str = header["fingerprint"]
             self.owner: str | None = header.get("owner")
@@ -141,23 +140,25 @@ class TiledMatrix:
         models : models table, one row per row of the matrix, frozen with it
         digests : identity of each model's predictions, (n_models,); needed to `grow`
         attrs : anything JSON can hold
-        overwrite : delete a matrix that is there
+        overwrite : replace a matrix that is there; it stays whole until the new one has its name
 
         Raises
         ------
         InputError
             If the path exists (without `overwrite`) or is something else than a matrix of ours.
+        ResourceError
+            If another process makes, replaces or writes it.
         """
         path, grid = Path(path), TileGrid(n_models, tile_size)
         check_rows(n_models, models=models, digests=digests)
-        if path.exists():
-            _make_way(cls, path, overwrite)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = durable.partial_path(path)
-        with removed_on_failure(partial):
-            owner = owner or fingerprint
-            write_empty(partial, grid, fingerprint, models, digests, attrs or {}, owner)
-        publish_folder(partial, path)
+        layout.to_json(dict(attrs or {}))
+        _check_replaceable(cls, path, overwrite)  # before a lock is laid beside it
+        described: dict[str, Any] = {"models": models, "digests": digests, "attrs": attrs}
+        with ExitStack() as held, door(path):
+            held.enter_context(claimed(path))
+            replacement.tidy(path, KIND)
+            _check_replaceable(cls, path, overwrite)
+            put_matrix(path, grid, fingerprint, owner=owner, **described)
         return cls(path)
 
     @classmethod
@@ -182,13 +183,8 @@ class TiledMatrix:
 
     def _read_root(self) -> Root:
         try:
-            return read_root(self.path, _REMAKE)
+            return replacement.read_whole(self.path, lambda place: read_root(place, _REMAKE), KIND)
         except (FileNotFoundError, NotADirectoryError):
-            if replacement.next_of(self.path).exists():
-                raise InputError(
-                    f"`path` {self.path} is being replaced by a larger matrix; if the call of "
-                    "pairwise_distances that did so was killed, make it again."
-                ) from None
             raise no_store(self.path, "a matrix", _MAKE) from None
 
     @property
@@ -196,15 +192,30 @@ class TiledMatrix:
         """The models table frozen with the matrix, or None."""
         if not any(name.startswith("models/") for name in self._root.documents):
             return None
-        return table_from_members(read_group(self.path, "models/", self._root)[1])
+        with self._unreplaced():
+            return table_from_members(read_group(self.path, "models/", self._root)[1])
 
     @property
     def digests(self) -> NDArray[np.uint64] | None:
         """Identity of each model's predictions, (n_models,), or None."""
         if "digest" not in self._root.documents:
             return None
-        values: NDArray[np.uint64] = read_member(self._root, "digest").values
+        return self._read_digests()
+
+    def _read_digests(self) -> NDArray[np.uint64]:
+        with self._unreplaced():
+            values: NDArray[np.uint64] = read_member(self._root, "digest").values
         return values
+
+    @contextmanager
+    def _unreplaced(self) -> Iterator[None]:
+        """Read something: what is read where another matrix took this one's place is refused."""
+        try:
+            yield
+        except DamagedStoreError:
+            self.check_unchanged()
+            raise
+        self.check_unchanged()
 
     @property
     def is_sealed(self) -> bool:
@@ -485,13 +496,16 @@ class TiledMatrix:
 
         Raises
         ------
+        InputError
+            If another matrix has taken its place since it was opened.
         ResourceError
             If another process or thread holds it, or a part of it.
         """
         with ExitStack() as held:
             with door(self.path):
                 held.enter_context(claimed(self.path))
-                replacement.tidy(self.path)
+                replacement.tidy(self.path, KIND)
+                self.check_unchanged()
             yield
 
     def update_attrs(self, attrs: Mapping[str, Any]) -> None:
@@ -499,7 +513,7 @@ class TiledMatrix:
         if "inpca" in attrs:
             raise InputError("`attrs` must not have the key 'inpca', which the store uses itself.")
         root = self._read_root()
-        header = schema.header(**schema.check_header(root.attributes, "matrix", self.path))
+        header = schema.header(**schema.check_header(root.attributes, KIND, self.path))
         attributes = {**root.attributes, **attrs, "inpca": header}
         durable.write_bytes(self.path / METADATA, root_bytes(root.arrays, attributes, root.index))
         self._root = self._read_root()
@@ -544,21 +558,32 @@ def check_matrix(path: Path, report: Report | None = None) -> list[Damage]:
     return found
 
 
-def delete_matrix(path: Path) -> None:
-    """Delete the matrix at `path`, never anything that is not a matrix; behind the door, alone."""
-    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
-        TiledMatrix.open(path)
-    old = durable.partial_path(path)
-    os.rename(path, old)  # at once: half a matrix is none, and would be in the way
-    remove(old)
+def put_matrix(
+    path: Path,
+    grid: TileGrid,
+    fingerprint: str,
+    *,
+    owner: str | None = None,
+    models: pd.DataFrame | None = None,
+    digests: NDArray[np.uint64] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> None:
+    """Put a matrix without tiles at `path`, in the place of what is there; behind its door, alone.
+
+    Whether that may be replaced is the caller's to check. What is there is whole until then.
+    """
+    partial = durable.partial_path(path)
+    with removed_on_failure(partial):
+        owner = owner or fingerprint
+        write_empty(partial, grid, fingerprint, models, digests, attrs or {}, owner)
+        replacement.put_in_place(partial, path)
 
 
-def _make_way(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
-    """Delete the matrix at `path`, or refuse."""
+def _check_replaceable(cls: type[TiledMatrix], path: Path, overwrite: bool) -> None:
+    """Refuse a path where something is, other than a matrix that may be overwritten."""
+    if not os.path.lexists(path):
+        return
     if not overwrite:
         raise InputError(f"`path` {path} exists already; open it, or pass overwrite=True.")
-    with suppress(DamagedStoreError):
+    with suppress(DamagedStoreError):  # a damaged matrix is ours as well
         cls.open(path)
-    with ExitStack() as held, door(path):
-        held.enter_context(claimed(path))
-        delete_matrix(path)

@@ -6,11 +6,13 @@
       runs/…             the configuration of each run
       0000.zarr …        a `TiledMatrix` of all runs at each progress
 
-The root is written first and whole; the matrices resume by themselves.
+The root is written first and whole; the matrices resume by themselves. One engine at a time works
+on all of it: it holds the whole folder (`inpca.store.claim.claimed`) as long as it computes.
 """
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,20 +22,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca import durable
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
-from inpca.store.files import (
-    Damage,
-    no_store,
-    publish_folder,
-    remove,
-    removed_on_failure,
-)
+from inpca.store.claim import claimed, door
+from inpca.store.files import Damage, after_commit, no_store, remove, removed_on_failure
 from inpca.store.group import Member, check_members, read_group, read_root, write_group
 from inpca.store.matrix import TiledMatrix, check_matrix
+from inpca.store.replacement import is_there, put_in_place, tidy, whole
 from inpca.store.table import table_from_members, table_members
 
-_KIND = "trajectories"
+KIND = "trajectories"
 _MAKE = "compute them first (trajectory_distances(…, out=…), or `inpca trajectories ENSEMBLE`)"
 
 
@@ -90,7 +88,10 @@ def create_trajectories(
     counts: Mapping[str, NDArray[np.int64]],
     attrs: Mapping[str, Any],
 ) -> StoredTrajectories:
-    """Make the folder at `path`, with no distances yet; whole, or not at all."""
+    """Make the folder at `path`, with no distances yet; whole, or not at all.
+
+    Behind its door, alone. What is there is replaced: that is for the caller to allow.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     members = {"s": Member(("progress",), s, {"units": "1", "long_name": "progress"})}
@@ -98,11 +99,12 @@ def create_trajectories(
     members |= {f"runs/{name}": member for name, member in table_members(runs).items()}
     partial = durable.partial_path(path)
     with removed_on_failure(partial):
-        write_group(partial, members, {**attrs, "inpca": schema.header(_KIND)})
-    publish_folder(partial, path)
+        write_group(partial, members, {**attrs, "inpca": schema.header(KIND)})
+        put_in_place(partial, path)
     return open_trajectories(path)
 
 
+@whole(KIND)
 def open_trajectories(path: str | os.PathLike[str]) -> StoredTrajectories:
     """Open what `create_trajectories` has made.
 
@@ -119,7 +121,7 @@ def open_trajectories(path: str | os.PathLike[str]) -> StoredTrajectories:
     except (FileNotFoundError, NotADirectoryError):
         raise no_store(path, "trajectory distances", _MAKE) from None
     attributes = root.attributes
-    schema.check_header(attributes, _KIND, path)
+    schema.check_header(attributes, KIND, path)
     _, members = read_group(path, "", root)
     _, table = read_group(path, "runs/", root)
     runs = table_from_members(table)
@@ -134,6 +136,7 @@ def open_trajectories(path: str | os.PathLike[str]) -> StoredTrajectories:
     )
 
 
+@whole(KIND)
 def check_trajectories(path: str | os.PathLike[str]) -> list[Damage]:
     """Every file that is not as it was written, by key, with the cure.
 
@@ -152,9 +155,38 @@ def check_trajectories(path: str | os.PathLike[str]) -> list[Damage]:
 
 
 def delete_trajectories(path: str | os.PathLike[str]) -> None:
-    """Delete trajectory distances, never anything else."""
+    """Delete trajectory distances, never anything else: all of them, or none.
+
+    Raises
+    ------
+    InputError
+        If `path` holds something else.
+    ResourceError
+        If another process is writing them.
+    """
     path = Path(path)
-    open_trajectories(path)
-    old = durable.partial_path(path)
-    os.rename(path, old)  # at once: half of it is none, and would be in the way
-    remove(old)
+    if os.path.lexists(path) or not _is_begun(path):
+        _check_deletable(path)  # before a lock is laid beside it
+    with ExitStack() as held, door(path):
+        held.enter_context(claimed(path))
+        tidy(path, KIND)
+        _check_deletable(path)
+        old = durable.partial_path(path)
+        os.rename(path, old)  # at once: half of it is none, and would be in the way
+        with after_commit(path):
+            durable.sync_folder(path.parent)
+            remove(old)
+
+
+def _check_deletable(path: Path) -> None:
+    """Refuse a path with something else, or nothing."""
+    with suppress(DamagedStoreError):  # damaged ones are ours as well
+        open_trajectories(path)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether there is something of a replacement or deletion that was cut off, to be finished."""
+    if not path.parent.is_dir():
+        return False
+    names = [entry.name for entry in path.parent.iterdir()]
+    return is_there(path, KIND) or any(durable.is_partial(name, of=path.name) for name in names)

@@ -23,7 +23,15 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
-from inpca.store.files import file_lock, remove, sweep, take
+from inpca.store.files import (
+    after_commit,
+    commit_bytes,
+    file_lock,
+    holds,
+    remove,
+    sweep,
+    take,
+)
 from inpca.store.group import METADATA, inner_files, repeat_metadata, root_bytes
 from inpca.store.intake import Intake, check_is_mapping
 from inpca.store.layout import Document, ShardLayout
@@ -284,11 +292,19 @@ class RunWriter:
             durable.sync_all([self.path.parent, *(self.path / name for name in self._set_names)])
         documents = self._documents(n_checkpoints)
         root = root_bytes(documents, self._attributes(), self._index)
-        durable.write_bytes(self.path / METADATA, root)
-        if self._n_committed == 0:  # later `close` repeats what is committed
-            for path, content in inner_files(self.path, documents).items():
-                durable.write_bytes(path, content, sync=False)
+        try:
+            commit_bytes(self.path / METADATA, root)
+        except BaseException:
+            # Ctrl-C may come after the rename: what is on disk decides, not what was about to be.
+            if holds(self.path / METADATA, root):
+                self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
+            raise
+        first = self._n_committed == 0
         self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
+        if first:  # later `close` repeats what is committed
+            with after_commit(self.path):
+                for path, content in inner_files(self.path, documents).items():
+                    durable.write_bytes(path, content, sync=False)
 
     def _forget_staged(self) -> None:
         for name in set(self._columns) - self._columns_on_disk:
@@ -366,10 +382,12 @@ class RunWriter:
         if not self._lock.is_locked:
             return
         try:
-            if self._n_committed == 0:
-                remove(self.path)
-            else:
-                repeat_metadata(self.path)
+            if self._n_committed:
+                with after_commit(self.path):
+                    repeat_metadata(self.path)
+            elif not (self.path / METADATA).exists():  # else a commit of which nobody could tell
+                with after_commit(self.path.parent):
+                    remove(self.path)
         finally:
             self._lock.release()
 
@@ -388,12 +406,15 @@ class RunWriter:
 def delete_run(path: Path) -> None:
     """Delete a run, and what is left of one deleted before: whole or not at all.
 
-    It is moved away first, durably: a run without its root would look damaged, not deleted.
+    It is moved away first, durably: a run without its root would look damaged, not deleted. That
+    rename is the deletion; what cannot be removed then is swept by the next writer.
     """
-    if path.exists():
+    if os.path.lexists(path):
         os.rename(path, durable.partial_path(path))
-        durable.sync_folder(path.parent)
-    sweep_beside(path)
+    with after_commit(path):
+        if path.parent.exists():
+            durable.sync_folder(path.parent)
+            sweep_beside(path)
 
 
 def _write_all(path: Path, data: bytes) -> None:

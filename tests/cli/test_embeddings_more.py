@@ -11,6 +11,7 @@ import pytest
 
 import inpca
 from inpca.cli import main
+from inpca.store.claim import alone
 
 
 @pytest.fixture
@@ -45,6 +46,25 @@ def coordinates(text: str) -> tuple[pd.DataFrame, np.ndarray]:
     table = pd.read_csv(io.StringIO(text), index_col="model")
     columns = [name for name in table.columns if name[0] == "x" and name[1:-1].isdigit()]
     return table, table[columns].to_numpy()
+
+
+def test_join__beside_another_verb_that_replaces_the_embedding__is_refused(
+    embedded: Path, run
+) -> None:
+    place = inpca.open_ensemble(embedded).embeddings_path("train")
+    with alone(place, embedded / ".locks" / "embeddings" / "train.lock"):
+        for verb in (("join", "test"), ("four-point",)):
+            arguments = (verb[0], embedded, *verb[1:], "--name", "train", "--quiet")
+            assert "is being written by another process" in run(*arguments, code=5)
+    assert inpca.load_embedding(place).joint_ == {}
+
+
+def test_join__after_a_replacement_that_was_cut_off__finishes_it(embedded: Path, run) -> None:
+    place = inpca.open_ensemble(embedded).embeddings_path("train")
+    place.rename(place.with_name("train.zarr.8.next"))
+    run("join", embedded, "test", "--quiet")
+    assert list(inpca.load_embedding(place).joint_) == ["test"]
+    assert [entry.name for entry in place.parent.iterdir() if entry.is_dir()] == ["train.zarr"]
 
 
 def test_join__keeps_and_prints_the_models_on_the_other_set(embedded: Path, run) -> None:

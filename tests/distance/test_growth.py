@@ -175,7 +175,7 @@ def test_extend__killed_while_the_matrix_is_replaced__goes_on(log_p, tmp_path, m
         with pytest.raises(Killed):
             write(log_p, out, extend=True)
     if step == "between":
-        with pytest.raises(InputError, match="being replaced by a larger matrix"):
+        with pytest.raises(InputError, match="is being replaced; if the call"):
             TiledMatrix.open(out)
     else:
         assert len(TiledMatrix.open(out)) == {"before": 40, "after": 75}[step]
