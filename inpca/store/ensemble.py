@@ -306,10 +306,12 @@ def _make_sample_sets(
         raise InputError(
             f"`ids` must be for sample sets ({', '.join(sample_sets)}), not {unknown}."
         )
-    return {
+    sets = {
         name: make_sample_set(name, labels, n_classes, ids.get(name))
         for name, labels in sample_sets.items()
     }
+    schema.check_set_names(sets)
+    return sets
 
 
 def _manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Settings of runs: which two are the same, and the column of the models table that holds them.
+
+A setting is a truth value, a number or a text. Python calls `True` and `1` equal and NumPy keeps
+integers as float64 where one is missing; here they stay apart, and integers stay exact.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_WORD_BITS = 64
+# float64 holds every integer up to here, and beyond it only some.
+EXACT_IN_FLOAT64 = 2**53
+
+Key = tuple[int, Any]
+
+
+def setting_key(value: Any) -> Key:
+    """What a value is compared and sorted by: truth values, then numbers, then texts.
+
+    Examples
+    --------
+    >>> setting_key(True) == setting_key(1), setting_key(1) == setting_key(1.0)
+    (False, True)
+    >>> sorted([3, "3", True], key=setting_key)
+    [True, 3, '3']
+    """
+    if isinstance(value, bool | np.bool_):
+        return 0, bool(value)
+    if isinstance(value, str):
+        return 2, value
+    return 1, value
+
+
+def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two configurations have the same keys and values, `True` and `1` told apart."""
+    return one.keys() == other.keys() and all(
+        setting_key(value) == setting_key(other[name]) for name, value in one.items()
+    )
+
+
+def setting_column(values: Sequence[Any]) -> Any:
+    """Values in the narrowest type that holds them all exactly; None is missing.
+
+    Truth values become bool, texts str, integers int64 or uint64, each in its nullable form where
+    some are missing. Numbers with a fraction among them become float64. Whatever these cannot hold
+    exactly, and a mixture of truth values, numbers and texts, stays as it is (object).
+    """
+    values = list(values)
+    present = [value for value in values if value is not None]
+    whole = len(present) == len(values)
+    kinds = {type(value) for value in present}
+    if kinds == {bool}:
+        return pd.array(values, dtype="bool" if whole else "boolean")
+    if kinds == {str}:
+        return pd.array(values, dtype="str")
+    if kinds == {int}:
+        return _integer_column(values, present)
+    if kinds and kinds <= {int, float} and all(_is_exact(value) for value in present):
+        return np.array(values, np.float64)
+    return pd.array(_objects(values), dtype="object")
+
+
+def _integer_column(values: list[Any], present: Collection[int]) -> Any:
+    whole = len(present) == len(values)
+    least, most = min(present), max(present)
+    if least >= -(2 ** (_WORD_BITS - 1)) and most < 2 ** (_WORD_BITS - 1):
+        return np.array(values, np.int64) if whole else nullable_integer_array(values, "Int64")
+    if least >= 0 and most < 2**_WORD_BITS:
+        return np.array(values, np.uint64) if whole else nullable_integer_array(values, "UInt64")
+    return pd.array(_objects(values), dtype="object")
+
+
+def nullable_integer_array(values: Sequence[int | None], dtype: str) -> Any:
+    """Integers and None in pandas' `dtype`; a detour through float64 would lose digits."""
+    missing = np.array([value is None for value in values], bool)
+    filled = [0 if value is None else value for value in values]
+    return pd.arrays.IntegerArray(np.array(filled, dtype.lower()), missing)
+
+
+def _objects(values: list[Any]) -> np.ndarray[Any, np.dtype[np.object_]]:
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    return objects
+
+
+def _is_exact(value: float) -> bool:
+    """Whether float64 holds the number exactly."""
+    try:
+        return float(value) == value or value != value
+    except OverflowError:
+        return False
+
+
+def nullable_integers(column: "pd.Series[Any]") -> bool:
+    """Whether a column is one of pandas' integers that may be missing."""
+    extension = pd.api.types.is_extension_array_dtype(column.dtype)
+    return bool(extension and pd.api.types.is_integer_dtype(column.dtype))
+
+
+def beyond_float64(column: "pd.Series[Any]") -> bool:
+    """Whether a column holds integers that float64 may not hold exactly."""
+    if not pd.api.types.is_integer_dtype(column.dtype):
+        return False
+    present = column.dropna()
+    if not len(present):
+        return False
+    return int(present.max()) > EXACT_IN_FLOAT64 or int(present.min()) < -EXACT_IN_FLOAT64
