@@ -17,6 +17,7 @@ from inpca.plotting.layers import Look, category_look, draw_models, read_look
 from inpca.plotting.scene import Scene
 from inpca.plotting.style import require
 from inpca.plotting.table import check_models, is_reference
+from inpca.store.settings import setting_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -284,7 +285,10 @@ def _group_names(models: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[str
                 f"`by` names the column {column!r}, which the table lacks; its columns are: "
                 f"{', '.join(map(str, models.columns))}."
             )
-    parts = [models[column].astype(str) for column in columns]
+    parts = [
+        pd.Series(setting_labels(models[column].tolist()), models.index, dtype="str")
+        for column in columns
+    ]
     names = parts[0]
     for part in parts[1:]:
         names = names + ", " + part

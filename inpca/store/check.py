@@ -7,6 +7,7 @@ from pathlib import Path
 from inpca import durable
 from inpca.errors import InpcaError
 from inpca.store.catalogue import find_runs, listed_runs
+from inpca.store.deletion import deleted_runs
 from inpca.store.files import Damage, file_lock, remove, sweep, take, where_writable
 from inpca.store.group import METADATA, check_members, read_member, read_root, repeat_metadata
 from inpca.store.run import LOST, SUFFIX, Run, cure
@@ -25,7 +26,7 @@ def check_ensemble(path: Path) -> list[Damage]:
         found += _check_store(path, run, partial(_check_run, path, run_id))
     for run_id in lost:
         found.append(Damage(f"runs/{run_id}{SUFFIX}/{METADATA}", f"{LOST}; {cure(run_id)}"))
-    return found + _missing_runs(path, {*runs, *lost})
+    return found + _missing_runs(path, {*runs, *lost, *deleted_runs(path)})
 
 
 def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:

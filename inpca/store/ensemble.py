@@ -16,11 +16,12 @@ from inpca.predictions import Kind
 from inpca.store import schema
 from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble
-from inpca.store.files import Damage, file_lock, sweep
+from inpca.store.deletion import check_is_there, record_deletion, run_path, was_deleted
+from inpca.store.files import Damage, file_lock, sweep, take
 from inpca.store.layout import to_json
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
-from inpca.store.run import SUFFIX, Run
+from inpca.store.run import Run
 from inpca.store.samples import (
     SampleSet,
     difference,
@@ -29,7 +30,7 @@ from inpca.store.samples import (
     write_sample_set,
 )
 from inpca.store.selection import add_references, select_rows
-from inpca.store.writer import RunWriter
+from inpca.store.writer import RunWriter, delete_run
 
 MANIFEST = "ensemble.json"
 PathLike = str | os.PathLike[str]
@@ -161,7 +162,19 @@ class Ensemble:
         InputError
             For an expression that cannot be evaluated, unknown keys, or no model selected.
         """
-        return Ensemble(self.path, select_rows(self.models, query))
+        models = self.models
+        if not isinstance(query, str):
+            self._refuse_deleted(models, query)
+        return Ensemble(self.path, select_rows(models, query))
+
+    def _refuse_deleted(self, models: pd.DataFrame, keys: Any) -> None:
+        """Name a run that was deleted, where models of it are asked for by their keys."""
+        for key in () if np.asarray(keys).dtype == bool else np.asarray(keys).ravel().tolist():
+            if isinstance(key, str) and key not in models.index:
+                run_id = key.rpartition("/")[0]
+                if schema.is_run_id(run_id) and was_deleted(self.path, run_id):
+                    raise InputError(_gone(run_id))
+                return
 
     def with_references(self, *names: str) -> "Ensemble":
         """A view with reference models in front: ``"ignorance"``, ``"truth"`` (default: both)."""
@@ -195,9 +208,12 @@ class Ensemble:
         Raises
         ------
         InputError
-            If there is no committed run `run_id`.
+            If there is no committed run `run_id`, or it was deleted.
         """
-        return Run(self._runs_path / f"{schema.check_run_id(run_id)}{SUFFIX}")
+        path = run_path(self.path, run_id)
+        if was_deleted(self.path, run_id):
+            raise InputError(_gone(run_id))
+        return Run(path)
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -269,6 +285,43 @@ class Ensemble:
         with self.start_run(run_id, config) as writer:
             record_run(writer, predictions, kind, step, epoch, metrics or {}, observables)
 
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, whole or not at all; its models and predictions are gone for good.
+
+        Distances and embeddings that hold models of it keep what they hold, and `check` knows
+        that it was deleted on purpose. What needs its predictions names the run.
+
+        Parameters
+        ----------
+        run_id : a recorded run; one that has lost files may be deleted too
+
+        Raises
+        ------
+        InputError
+            If there is no such run, or a writer is recording it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> ens = create_ensemble(tempfile.mkdtemp() + "/e", sample_sets={"a": [0]}, n_classes=2)
+        >>> ens.add_run("mlp-0", {"a": [[[0.9, 0.1]]]})
+        >>> ens.delete_run("mlp-0")
+        >>> ens.runs
+        []
+        """
+        path = run_path(self.path, run_id)
+        lock = file_lock(self.path / ".locks" / f"{run_id}.lock")
+        if not take(lock):
+            raise InputError(
+                f"`run_id` {run_id!r} is being recorded; stop its writer, or wait for it."
+            )
+        try:
+            check_is_there(self.path, run_id)
+            record_deletion(self.path, run_id)
+            delete_run(path)
+        finally:
+            lock.release()
+
     # -- files ------------------------------------------------------------------------------------
 
     @property
@@ -289,6 +342,13 @@ class Ensemble:
         Where it may write, it removes leftovers (``*.partial``) of writers no longer there.
         """
         return check_ensemble(self.path)
+
+
+def _gone(run_id: str) -> str:
+    return (
+        f"Run {run_id!r} was deleted, and its predictions with it; leave its models out "
+        "(select()), or record it again under that id."
+    )
 
 
 # -- making and opening ---------------------------------------------------------------------------

@@ -187,7 +187,7 @@ METRICS_OF_A_SET = ("loss", "error")
 # them, and counts the members in the metric.
 AVERAGE_SETTINGS = ("average", "average_of", "average_source")
 AVERAGE_METRIC = "n_averaged"
-_OF_AVERAGES = (*AVERAGE_SETTINGS, AVERAGE_METRIC)
+OF_AVERAGES = (*AVERAGE_SETTINGS, AVERAGE_METRIC)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. +=-]{0,199}")
@@ -211,9 +211,14 @@ def metric_column(name: str, sample_sets: Iterable[str]) -> Column:
     return Column(name, ("checkpoint",), "float64", "", name, _CHECKPOINTS)
 
 
+def is_run_id(text: str) -> bool:
+    """Whether `text` could be a run's id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 def check_run_id(run_id: str, argument: str = "`run_id`") -> str:
     """Refuse an id that could not be a file's name, or that looks like a reference model."""
-    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+    if not isinstance(run_id, str) or not is_run_id(run_id):
         raise InputError(
             f"{argument} must be 1 to 200 letters, digits, '.', '_' or '-', not starting with "
             f"'.', not {run_id!r}."
@@ -327,7 +332,7 @@ def check_config(
 
 def taken_columns(sample_sets: Iterable[str], averages: bool = False) -> set[str]:
     """Columns of the models table that no setting and no metric may take."""
-    own = () if averages else _OF_AVERAGES
+    own = () if averages else OF_AVERAGES
     return {*RESERVED_COLUMNS, *reserved_metrics(sample_sets), *own}
 
 

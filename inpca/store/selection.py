@@ -98,11 +98,11 @@ def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
         column = models[name]
         if name not in query:
             continue
-        if nullable_integers(column) or beyond_float64(column):
+        if column.dtype == object and _mixes_kinds(column):
+            columns[name] = column.map(_Typed, na_action="ignore")
+        elif nullable_integers(column) or beyond_float64(column):
             values = column.astype(object)
             columns[name] = values.where(column.notna(), np.nan)
-        elif column.dtype == object and _mixes_kinds(column):
-            columns[name] = column.map(_Typed, na_action="ignore")
     return models.assign(**columns)
 
 

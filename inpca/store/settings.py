@@ -4,6 +4,7 @@ A setting is a truth value, a number or a text. Python calls `True` and `1` equa
 integers as float64 where one is missing; here they stay apart, and integers stay exact.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,20 @@ def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return one.keys() == other.keys() and all(
         setting_key(value) == setting_key(other[name]) for name, value in one.items()
     )
+
+
+def setting_labels(values: Sequence[Any]) -> list[str]:
+    """Each value as text, such that different values have different texts.
+
+    Examples
+    --------
+    >>> setting_labels([3, 0.5, "a"]), setting_labels([3, "3"])
+    (['3', '0.5', 'a'], ['3', "'3'"])
+    """
+    shown = {setting_key(value): str(value) for value in values}
+    alike = Counter(shown.values())
+    labels = {key: text if alike[text] == 1 else repr(key[1]) for key, text in shown.items()}
+    return [labels[setting_key(value)] for value in values]
 
 
 def setting_column(values: Sequence[Any]) -> Any:
@@ -102,6 +117,9 @@ def nullable_integers(column: "pd.Series[Any]") -> bool:
 
 def beyond_float64(column: "pd.Series[Any]") -> bool:
     """Whether a column holds integers that float64 may not hold exactly."""
+    if column.dtype == object:
+        whole = (value for value in column if isinstance(value, int))
+        return any(abs(value) > EXACT_IN_FLOAT64 for value in whole)
     if not pd.api.types.is_integer_dtype(column.dtype):
         return False
     present = column.dropna()

@@ -23,6 +23,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
+from inpca.store.deletion import forget_deletion
 from inpca.store.files import file_lock, remove, sweep, take
 from inpca.store.group import METADATA, metadata_files
 from inpca.store.intake import (
@@ -173,6 +174,8 @@ class RunWriter:
         """Commit what is staged inside, or forget it all if that fails."""
         try:
             yield
+            if self._n_committed == 0:  # a run of this id is no longer one that was deleted
+                forget_deletion(self.path.parent.parent, self.id)
             self._commit()
         except BaseException:
             self._forget_staged()
