@@ -66,16 +66,16 @@ class _Typed:
         return hash(self.key[1])
 
     def __lt__(self, other: Any) -> bool:
-        return self._value_beside(other) < _key(other)[1]
+        return bool(self._value_beside(other) < _key(other)[1])
 
     def __le__(self, other: Any) -> bool:
-        return self._value_beside(other) <= _key(other)[1]
+        return bool(self._value_beside(other) <= _key(other)[1])
 
     def __gt__(self, other: Any) -> bool:
-        return self._value_beside(other) > _key(other)[1]
+        return bool(self._value_beside(other) > _key(other)[1])
 
     def __ge__(self, other: Any) -> bool:
-        return self._value_beside(other) >= _key(other)[1]
+        return bool(self._value_beside(other) >= _key(other)[1])
 
     def _value_beside(self, other: object) -> Any:
         if self.key[0] != _key(other)[0]:
@@ -90,8 +90,8 @@ def _key(value: object) -> Key:
 def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
     """`models`, its columns in `query` such that comparisons are exact and of one kind.
 
-    Integers that are missing somewhere, or that float64 cannot hold, are compared as Python's own;
-    like every missing number, a missing one then differs from all others.
+    Integers that float64 cannot hold are compared as Python's own, and have no arithmetic. A missing
+    one is NaN, which like every missing number differs from all others.
     """
     columns = {}
     for name in models.columns:
@@ -100,9 +100,11 @@ def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
             continue
         if column.dtype == object and _mixes_kinds(column):
             columns[name] = column.map(_Typed, na_action="ignore")
-        elif nullable_integers(column) or beyond_float64(column):
+        elif beyond_float64(column):
             values = column.astype(object)
             columns[name] = values.where(column.notna(), np.nan)
+        elif nullable_integers(column):
+            columns[name] = column.astype(np.float64)
     return models.assign(**columns)
 
 
@@ -161,7 +163,7 @@ def _stack(front: pd.DataFrame, rest: pd.DataFrame) -> pd.DataFrame:
             head = front[name].astype(column.dtype)
         else:
             if pd.api.types.is_integer_dtype(column.dtype):
-                column = column.astype(_NULLABLE.get(column.dtype.name, column.dtype))
+                column = _nullable(column)
             elif column.dtype == bool:
                 column = column.astype("boolean")
             head = _missing(front, column.dtype)
@@ -173,8 +175,13 @@ def _missing(front: pd.DataFrame, dtype: Any) -> "pd.Series[Any]":
     return pd.Series([None] * len(front), index=front.index, dtype=dtype)
 
 
-# What integers become where some are missing.
-_NULLABLE = {"int64": "Int64", "uint64": "UInt64"}
+def _nullable(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of integers in the type in which some may be missing."""
+    if nullable_integers(column):
+        return column
+    name = column.dtype.name  # int64, uint8, …
+    wide: Any = f"UInt{name[4:]}" if name.startswith("u") else f"Int{name[3:]}"
+    return column.astype(wide)
 
 
 def _reference_key(name: str) -> str:

@@ -5,15 +5,14 @@ integers as float64 where one is missing; here they stay apart, and integers sta
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-_WORD_BITS = 64
-# float64 holds every integer up to here, and beyond it only some.
-EXACT_IN_FLOAT64 = 2**53
+# Below this float64 tells every integer from its neighbours; from here on some meet in one.
+_FIRST_TO_MEET = 2**53
 
 Key = tuple[int, Any]
 
@@ -72,18 +71,19 @@ def setting_column(values: Sequence[Any]) -> Any:
     if kinds == {str}:
         return pd.array(values, dtype="str")
     if kinds == {int}:
-        return _integer_column(values, present)
+        return _integer_column(values)
     if kinds and kinds <= {int, float} and all(_is_exact(value) for value in present):
         return np.array(values, np.float64)
     return pd.array(_objects(values), dtype="object")
 
 
-def _integer_column(values: list[Any], present: Collection[int]) -> Any:
+def _integer_column(values: list[int | None]) -> Any:
+    present = [value for value in values if value is not None]
     whole = len(present) == len(values)
     least, most = min(present), max(present)
-    if least >= -(2 ** (_WORD_BITS - 1)) and most < 2 ** (_WORD_BITS - 1):
+    if least >= -(2**63) and most < 2**63:
         return np.array(values, np.int64) if whole else nullable_integer_array(values, "Int64")
-    if least >= 0 and most < 2**_WORD_BITS:
+    if least >= 0 and most < 2**64:
         return np.array(values, np.uint64) if whole else nullable_integer_array(values, "UInt64")
     return pd.array(_objects(values), dtype="object")
 
@@ -92,10 +92,10 @@ def nullable_integer_array(values: Sequence[int | None], dtype: str) -> Any:
     """Integers and None in pandas' `dtype`; a detour through float64 would lose digits."""
     missing = np.array([value is None for value in values], bool)
     filled = [0 if value is None else value for value in values]
-    return pd.arrays.IntegerArray(np.array(filled, dtype.lower()), missing)
+    return pd.arrays.IntegerArray(np.array(filled, np.dtype(dtype.lower())), missing)
 
 
-def _objects(values: list[Any]) -> np.ndarray[Any, np.dtype[np.object_]]:
+def _objects(values: list[Any]) -> Any:
     objects = np.empty(len(values), object)
     objects[:] = values
     return objects
@@ -116,13 +116,13 @@ def nullable_integers(column: "pd.Series[Any]") -> bool:
 
 
 def beyond_float64(column: "pd.Series[Any]") -> bool:
-    """Whether a column holds integers that float64 may not hold exactly."""
+    """Whether a column holds integers that others would meet in float64."""
     if column.dtype == object:
         whole = (value for value in column if isinstance(value, int))
-        return any(abs(value) > EXACT_IN_FLOAT64 for value in whole)
+        return any(abs(value) >= _FIRST_TO_MEET for value in whole)
     if not pd.api.types.is_integer_dtype(column.dtype):
         return False
     present = column.dropna()
     if not len(present):
         return False
-    return int(present.max()) > EXACT_IN_FLOAT64 or int(present.min()) < -EXACT_IN_FLOAT64
+    return int(present.max()) >= _FIRST_TO_MEET or int(present.min()) <= -_FIRST_TO_MEET
