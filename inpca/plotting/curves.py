@@ -64,7 +64,7 @@ def plot_progress_error(
         ax.plot(ends, start + slope * ends, label="straight line", **looks)
         ax.set_title(f"R² = {r_squared:.3f}, straight line through {int(known.sum()):,} models")
     _explain(ax, look)
-    ax.set(xlabel="progress s", ylabel=error.replace("_", " "), xlim=(-0.02, 1.02))
+    ax.set(xlabel="progress s", ylabel=style.as_text(error.replace("_", " ")), xlim=(-0.02, 1.02))
     return ax
 
 
@@ -101,10 +101,17 @@ def plot_progress_epoch(
         ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.2, lw=0)
         looks: dict[str, Any] = {"marker": shape.marker, "markersize": 3, "linewidth": 1.2}
         looks |= {} if shape.filled else {"markerfacecolor": "none"}
-        ax.plot(found.index, found["mean"], color=color, linestyle=dash, label=name, **looks)
-    ax.set(xlabel=time, ylabel="progress s", ylim=(-0.02, 1.02))
+        ax.plot(
+            found.index,
+            found["mean"],
+            color=color,
+            linestyle=dash,
+            label=style.as_text(name),
+            **looks,
+        )
+    ax.set(xlabel=style.as_text(time), ylabel="progress s", ylim=(-0.02, 1.02))
     band = "line: mean of the runs\nband: lowest to highest run"
-    title = f"{', '.join(columns)}\n{band}"
+    title = f"{style.as_text(', '.join(columns))}\n{band}"
     ax.legend(title=title, frameon=False, fontsize="small", title_fontsize="small")
     return ax
 
@@ -146,7 +153,9 @@ def plot_along_progress(
         color, _, dash = category_look(code, len(values))
         still = _held(held, name, where)
         reached = np.where(still, np.nan, y)
-        ax.plot(where, reached, color=color, linestyle=dash, label=name, linewidth=1.4)
+        ax.plot(
+            where, reached, color=color, linestyle=dash, label=style.as_text(name), linewidth=1.4
+        )
         if still.any():
             # With the points next to it, so that the curve has no gap.
             near = still | np.append(still[1:], False) | np.append(False, still[:-1])
@@ -201,7 +210,15 @@ def plot_explained_distances(
         color, shape, dash = category_look(code, len(explained))
         looks: dict[str, Any] = {} if shape.filled else {"markerfacecolor": "none"}
         rank = np.arange(1, len(y) + 1)
-        ax.plot(rank, y, color=color, linestyle=dash, marker=shape.marker, label=name, **looks)
+        ax.plot(
+            rank,
+            y,
+            color=color,
+            linestyle=dash,
+            marker=shape.marker,
+            label=style.as_text(name),
+            **looks,
+        )
     ax.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
     ax.set(xlabel="coordinates d", ylabel="explained pairwise distances, Eq. 12")
     ax.set_xlim(0.5, most + 0.5)
@@ -240,7 +257,7 @@ def plot_explained_by_samples(
             color=color,
             linestyle=dash,
             marker=shape.marker,
-            label=f"{group}",
+            label=style.as_text(group),
             **looks,
         )
     ax.set(xscale="log", xlabel="samples in the embedding")
@@ -314,9 +331,9 @@ def _flat_scene(models: pd.DataFrame, x: NDArray[np.float64], y: NDArray[np.floa
 def _explain(ax: Any, look: Look) -> None:
     if look.column is not None and look.column.kind == "number":
         mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
-        ax.figure.colorbar(mappable, ax=ax, label=look.column.name.replace("_", " "))
+        ax.figure.colorbar(mappable, ax=ax, label=style.as_text(look.column.name.replace("_", " ")))
         if len(ax.lines):
             ax.legend(frameon=False, fontsize="small")
     elif look.column is not None:
-        title = look.column.name.replace("_", " ")
+        title = style.as_text(look.column.name.replace("_", " "))
         ax.legend(title=title, frameon=False, fontsize="small", markerscale=1.4)
