@@ -229,15 +229,18 @@ class Ensemble:
 
         Parameters
         ----------
-        run_id : letters, digits, ``.``, ``_``, ``-``
-        config : scalars that describe the run; columns of the models table
+        run_id : letters, digits, ``.``, ``_``, ``-``; no other run's id but for case, and not
+            ending like a file of the store (``.zarr``, ``.lock``, ``.partial``, …)
+        config : scalars that describe the run; columns of the models table, in which they are
+            what they are here: text, truth value, finite number, integers of any size
         resume : go on after the last committed checkpoint, if there is one
         restart : delete what was recorded under this id, and begin again
 
         Raises
         ------
         InputError
-            If the run exists (without `resume` or `restart`), or another writer holds it.
+            If the run exists (without `resume` or `restart`), or another writer holds it; for an
+            id, a key or a value that could not be stored and listed. Nothing is written then.
         """
         return RunWriter(
             self._runs_path,

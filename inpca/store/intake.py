@@ -31,24 +31,24 @@ def check_metrics_mapping(metrics: Mapping[str, Any] | None) -> Mapping[str, Any
     return metrics or {}
 
 
-def whole_number(value: Any, name: str) -> int:
-    """`value` as the int64 that it is, or InputError."""
+def whole_number(value: Any, what: str) -> int:
+    """`value` as the int64 that it is, or InputError about `what`."""
     value = schema.plain_scalar(value)
     if type(value) is float and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
         raise InputError(
-            f"`{name}` must be whole numbers, from −2⁶³ to 2⁶³ − 1, not {_shown(value)}."
+            f"{what} must be whole numbers, from −2⁶³ to 2⁶³ − 1, not {_shown(value)}."
         )
     return int(value)
 
 
-def exact_number(value: Any, name: str) -> float:
-    """`value` as the float64 that it is, NaN and infinity included, or InputError."""
+def exact_number(value: Any, what: str) -> float:
+    """`value` as the float64 that it is, NaN and infinity included, or InputError about `what`."""
     value = schema.plain_scalar(value)
     if not isinstance(value, int | float) or isinstance(value, np.generic):
         raise InputError(
-            f"`{name}` must be a number, not {_shown(value)}; convert it, or leave it out."
+            f"{what} must be a number, not {_shown(value)}; convert it, or leave it out."
         )
     try:
         stored = float(value)
@@ -56,17 +56,17 @@ def exact_number(value: Any, name: str) -> float:
         stored = float("nan")
     if stored != value and value == value:
         raise InputError(
-            f"`{name}` must be a number that float64 holds exactly, not {_shown(value)}; round it, "
+            f"{what} must be a number that float64 holds exactly, not {_shown(value)}; round it, "
             "or record it in `config`, which keeps integers of any size."
         )
     return stored
 
 
-def epoch_number(value: Any) -> float:
+def epoch_number(value: Any, what: str = "`epoch`") -> float:
     """`value` as an epoch: as `exact_number`, NaN if unknown, not infinite."""
-    epoch = exact_number(value, "epoch")
+    epoch = exact_number(value, what)
     if abs(epoch) == float("inf"):
-        raise InputError("`epoch` must be finite, or NaN where it is unknown, not infinite.")
+        raise InputError(f"{what} must be finite, or NaN where it is unknown, not infinite.")
     return epoch
 
 

@@ -35,7 +35,7 @@ def record_run(
     count = _n_checkpoints(arrays)
     scalars = {
         name: [
-            exact_number(value, f"metrics[{name!r}]")
+            exact_number(value, f"`metrics[{name!r}]`")
             for value in _listed(metric, count, f"metrics[{name!r}]")
         ]
         for name, metric in check_metrics_mapping(metrics).items()
@@ -44,7 +44,7 @@ def record_run(
     for name, values in hidden.items():
         _check_length(values, count, f"observables[{name!r}]")
     numbers = range(count) if step is None else _listed(step, count, "step")
-    steps = [whole_number(value, "step") for value in numbers]
+    steps = [whole_number(value, "`step`") for value in numbers]
     times = [np.nan] * count if epoch is None else _listed(epoch, count, "epoch")
     epochs = [epoch_number(value) for value in times]
     largest = max(array[:1].size for array in arrays.values()) * 8

@@ -149,9 +149,10 @@ class RunWriter:
         ----------
         predictions : sample set → array of shape (n_samples, n_classes)
         kind : what the numbers are: ``"probs"``, ``"log_probs"``, ``"logits"``, ``"sqrt_probs"``
-        step : optimizer steps done
+        step : optimizer steps done; a whole number that fits into int64
         epoch : passes over the training set done; may be a fraction
-        metrics : further scalars; loss and error of every sample set are computed here
+        metrics : further scalars that float64 holds exactly; loss and error of every sample set
+            are computed here
         observables : of hidden layers, ``<set>/<observable>`` or ``<set>/<observable>.<layer>`` →
             value; the observables and their dimensions are in `inpca.store.schema.OBSERVABLES`
 
@@ -159,7 +160,8 @@ class RunWriter:
         ------
         InputError
             For predictions that are no probabilities, of another number of samples or classes, or
-            for a sample set that the ensemble does not have; for observables that are not finite
+            for a sample set that the ensemble does not have; for a step, epoch or metric that
+            could not be stored exactly, or a metric whose name is taken; for observables that are not finite
             or not those of the checkpoints before. Nothing is written then.
         """
         check_is_mapping(predictions)
@@ -203,13 +205,13 @@ class RunWriter:
             observables or {}, self._observables, self._arrays, list(blocks), len(step), first
         )
         columns: dict[str, list[Any]] = {
-            "step": [whole_number(value, "step") for value in step],
+            "step": [whole_number(value, "`step`") for value in step],
             "epoch": [epoch_number(value) for value in epoch],
         }
         for name, block in blocks.items():
             columns |= self._intake.metrics_of(name, block)
         for name, values in metrics.items():
-            columns[name] = [exact_number(value, f"metrics[{name!r}]") for value in values]
+            columns[name] = [exact_number(value, f"`metrics[{name!r}]`") for value in values]
         columns |= scalars
         for name, block in blocks.items():
             columns[f"{name}/digest"] = self._write_shards(name, block, first)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import inpca
+from collectors.archive import import_arrays
 from inpca.errors import InputError
 from inpca.export import export
 from inpca.geometry.grouped import grouped_runs
@@ -260,6 +261,32 @@ def test_steps__that_are_no_whole_numbers_each_are_refused(ensemble, steps):
     with pytest.raises(InputError, match="`step`"):
         ensemble.add_run("a", {"train": UNIFORM.repeat(2, axis=0)}, step=steps)
     assert list((ensemble.path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (np.array([1, 2**64 - 1], np.uint64), "whole numbers"),
+        (np.array([0, 1e300]), "whole numbers"),
+        (np.array([5, 3], np.uint64), "5 is followed by 3"),
+        (np.array([BIG + 1, BIG]), f"{BIG + 1} is followed by {BIG}"),
+    ],
+)
+def test_steps_of_a_file__that_are_no_int64_are_refused(tmp_path, step, message):
+    predictions = UNIFORM.repeat(2, axis=0)
+    labels = np.arange(N) % C
+    np.savez(tmp_path / "a.npz", predictions=predictions, labels=labels, step=step)
+    with pytest.raises(InputError, match=f"`step` in .*a.npz.*{message}"):
+        import_arrays([tmp_path / "a.npz"], tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_steps_of_a_file__are_stored_exactly(tmp_path):
+    step = np.array([BIG + 1, BIG + 3], np.uint64)
+    labels = np.arange(N) % C
+    np.savez(tmp_path / "a.npz", predictions=UNIFORM.repeat(2, axis=0), labels=labels, step=step)
+    import_arrays([tmp_path / "a.npz"], tmp_path / "e")
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [BIG + 1, BIG + 3]
 
 
 class Tensor:
