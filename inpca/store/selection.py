@@ -90,8 +90,8 @@ def _key(value: object) -> Key:
 def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
     """`models`, its columns in `query` such that comparisons are exact and of one kind.
 
-    Integers that float64 cannot hold are compared as Python's own, and have no arithmetic. A missing
-    one is NaN, which like every missing number differs from all others.
+    Integers that float64 cannot hold are compared as Python's own, and have no arithmetic. A
+    missing one is NaN, which like every missing number differs from all others.
     """
     columns = {}
     for name in models.columns:

@@ -55,6 +55,16 @@ def setting_labels(values: Sequence[Any]) -> list[str]:
     return [labels[setting_key(value)] for value in values]
 
 
+def kinds_apart(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of mixed kinds as texts that differ where the values do; any other as it is."""
+    if column.dtype != object:
+        return column
+    here = column.notna().to_numpy(bool)
+    texts = np.full(len(column), None, dtype=object)
+    texts[here] = setting_labels(column[here].tolist())
+    return pd.Series(texts, column.index, dtype="str")
+
+
 def setting_column(values: Sequence[Any]) -> Any:
     """Values in the narrowest type that holds them all exactly; None is missing.
 

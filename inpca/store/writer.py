@@ -161,8 +161,8 @@ class RunWriter:
         InputError
             For predictions that are no probabilities, of another number of samples or classes, or
             for a sample set that the ensemble does not have; for a step, epoch or metric that
-            could not be stored exactly, or a metric whose name is taken; for observables that are not finite
-            or not those of the checkpoints before. Nothing is written then.
+            could not be stored exactly, or a metric whose name is taken; for observables that are
+            not finite or not those of the checkpoints before. Nothing is written then.
         """
         check_is_mapping(predictions)
         block = {name: np.asarray(values)[None] for name, values in predictions.items()}

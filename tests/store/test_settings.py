@@ -11,7 +11,7 @@ from inpca.errors import DamagedStoreError, InputError
 from inpca.geometry.grouped import grouped_runs
 from inpca.store.catalogue import models_table
 from inpca.store.group import read_group, write_group
-from inpca.store.settings import same_settings, setting_labels
+from inpca.store.settings import kinds_apart, same_settings, setting_column, setting_labels
 from inpca.store.table import table_from_members, table_members
 from inpca.summary import describe_ensemble
 
@@ -135,6 +135,16 @@ def test_setting_labels__of_different_values_are_different():
         "a",
         "3",
     ]
+
+
+def test_kinds_apart__differ_where_values_do_and_are_missing_where_they_are():
+    column = pd.Series(setting_column([True, 1, "1", None, 1]), index=list("abcde"))
+    texts = kinds_apart(column)
+    assert texts.nunique() == 3
+    assert texts["b"] == texts["e"]
+    assert texts.isna().tolist() == [False, False, False, True, False]
+    whole = pd.Series([1, 2])
+    assert kinds_apart(whole) is whole
 
 
 # -- what goes in comes back ----------------------------------------------------------------------
