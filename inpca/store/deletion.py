@@ -12,6 +12,7 @@ from pathlib import Path
 from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
+from inpca.store.claim import sweep_beside
 from inpca.store.files import remove
 from inpca.store.group import METADATA
 from inpca.store.run import SUFFIX, lost_root
@@ -42,6 +43,7 @@ def record_deletion(ensemble: Path, run_id: str) -> None:
     """Make it durable that a run is about to be deleted; only behind the run's lock."""
     path = _record_path(ensemble, run_id)
     path.parent.mkdir(exist_ok=True)
+    sweep_beside(path)
     durable.sync_folder(ensemble)
     durable.write_bytes(path, layout.to_json({"inpca": schema.header("deletion"), "run": run_id}))
 
