@@ -21,12 +21,12 @@ _PARTIAL = re.compile(r"(?P<name>.+)\.\d+\.partial", re.DOTALL)
 
 
 def partial_path(path: Path) -> Path:
-    """Where to prepare what will be renamed to `path`: a sibling of a name that is new each time."""
+    """Where to prepare what will be renamed to `path`: a sibling, its name new each time."""
     return path.with_name(f"{path.name}.{secrets.randbits(63)}.partial")
 
 
 def is_partial(name: str, of: str | None = None) -> bool:
-    """Whether a file or folder `name` was prepared by `partial_path` (for the name `of`, if given)."""
+    """Whether `name` is one that `partial_path` gives, for the name `of` if that is given."""
     match = _PARTIAL.fullmatch(name)
     return match is not None and (of is None or match["name"] == of)
 
@@ -120,9 +120,10 @@ def _discard(partial: Path, path: Path | None, error: BaseException) -> None:
     """Remove what was prepared, and let an error of the system name the file that was wanted."""
     with suppress(OSError):
         partial.unlink(missing_ok=True)
-    if isinstance(error, OSError) and path is not None:
-        if error.filename is None or is_partial(Path(os.fsdecode(error.filename)).name):
-            error.filename = os.fspath(path)  # writing, unlike opening, does not say
+    if not isinstance(error, OSError) or path is None:
+        return
+    if error.filename is None or is_partial(Path(os.fsdecode(error.filename)).name):
+        error.filename = os.fspath(path)  # writing, unlike opening, does not say
 
 
 def sync_all(paths: Collection[Path]) -> None:

@@ -1,6 +1,6 @@
 """What the command line prints: an ensemble, an embedding, coordinates, as records and tables."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +9,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.distance.sinks import is_finished
-from inpca.reporting import ProgressArgument, Report, reporting
-from inpca.store.embedding import check_embedding, read_embedding
+from inpca.errors import InpcaError, InputError
+from inpca.reporting import ProgressArgument
+from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
 from inpca.store.matrix import TiledMatrix
 from inpca.store.schema import plain_scalar
 from inpca.store.settings import setting_labels
-from inpca.store.trajectories import check_trajectories
 from inpca.units import format_bytes
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ def describe_ensemble(ensemble: Ensemble) -> dict[str, Any]:
         "runs": len(ensemble.runs),
         "models": len(models),
         "columns": {str(name): _describe_column(models[name]) for name in models.columns},
-        "distances": {path.stem: _describe_matrix(path) for path in _stores(ensemble, "distances")},
-        "embeddings": {
-            path.stem: _describe_embedding(path) for path in _stores(ensemble, "embeddings")
-        },
+        "distances": _describe_stores(ensemble, "distances", _describe_matrix),
+        "embeddings": _describe_stores(ensemble, "embeddings", _describe_embedding),
     }
 
 
@@ -50,11 +48,23 @@ def ensemble_lines(record: dict[str, Any]) -> list[str]:
             "columns": {name: _column_line(one) for name, one in record["columns"].items()},
             "distances": {name: _matrix_line(one) for name, one in record["distances"].items()},
             "embeddings": {
-                name: f"{one['models']:,} models, {one['components']} components"
-                for name, one in record["embeddings"].items()
+                name: _embedding_line(one) for name, one in record["embeddings"].items()
             },
         }
     )
+
+
+def _describe_stores(
+    ensemble: Ensemble, folder: str, describe: Callable[[Path], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Each store in `folder`; one that cannot be opened does not hide the others."""
+    records = {}
+    for path in _stores(ensemble, folder):
+        try:
+            records[path.stem] = describe(path)
+        except InpcaError as error:
+            records[path.stem] = {"error": str(error)}
+    return records
 
 
 def _stores(ensemble: Ensemble, folder: str) -> list[Path]:
@@ -99,7 +109,15 @@ def _describe_matrix(path: Path) -> dict[str, Any]:
     }
 
 
+def _embedding_line(embedding: dict[str, Any]) -> str:
+    if "error" in embedding:
+        return f"cannot be opened: {embedding['error']}"
+    return f"{embedding['models']:,} models, {embedding['components']} components"
+
+
 def _matrix_line(matrix: dict[str, Any]) -> str:
+    if "error" in matrix:
+        return f"cannot be opened: {matrix['error']}"
     missing, tiles = matrix["tiles_missing"], matrix["tiles"]
     state = "complete"
     if missing:
@@ -108,41 +126,16 @@ def _matrix_line(matrix: dict[str, Any]) -> str:
 
 
 def _describe_embedding(path: Path) -> dict[str, Any]:
-    coordinates = read_embedding(path)[0]["coordinates"]
-    return {"models": coordinates.shape[0], "components": coordinates.shape[1]}
+    arrays = read_embedding(path)[0]
+    if "coordinates" not in arrays:
+        raise InputError(f"{path} has no coordinates; inpca did not save it.")
+    n_models, n_components = arrays["coordinates"].shape
+    return {"models": n_models, "components": n_components}
 
 
 def check_ensemble(ensemble: Ensemble, progress: ProgressArgument = None) -> list[Damage]:
-    """Everything in an ensemble that does not match its checksums.
-
-    Runs and sample sets, distance tiles, embeddings, trajectory distances. Tiles that an
-    unfinished matrix does not have yet are no damage.
-    """
-    damages = list(ensemble.check())
-    for path in _stores(ensemble, "distances"):
-        with reporting(progress, f"checking {path.name}") as report:
-            damages += _under(path, ensemble, _check_matrix(TiledMatrix.open(path), report))
-    for path in _stores(ensemble, "embeddings"):
-        damages += _under(path, ensemble, check_embedding(path))
-    for path in _stores(ensemble, "trajectories"):
-        damages += _under(path, ensemble, check_trajectories(path))
-    return damages
-
-
-def _under(path: Path, ensemble: Ensemble, damages: list[Damage]) -> list[Damage]:
-    """Damages of the store `path`, their keys relative to the ensemble."""
-    place = path.relative_to(ensemble.path).as_posix()
-    return [Damage(f"{place}/{damage.key}", damage.reason) for damage in damages]
-
-
-def _check_matrix(matrix: TiledMatrix, report: Report) -> list[Damage]:
-    found = matrix.verify(report)
-    if is_finished(matrix):
-        return found
-    with os.scandir(matrix.path / "distance") as entries:
-        there = {f"distance/{entry.name}" for entry in entries}
-    absent = {f"distance/c.{i}.{j}" for i, j in matrix.grid.tiles()} - there
-    return [damage for damage in found if damage.key not in absent]
+    """Everything in an ensemble that is not as it was written; see `Ensemble.check`."""
+    return ensemble.check(progress)
 
 
 def describe_embedding(embedding: "InPCA") -> pd.DataFrame:

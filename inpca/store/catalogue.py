@@ -8,6 +8,7 @@ done without.
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,8 @@ import pandas as pd
 from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import layout, schema
-from inpca.store.files import FULL, REFUSED, where_writable
+from inpca.store.files import FULL, REFUSED, Damage, is_own, read_bytes, where_writable
+from inpca.store.layout import CorruptChunk
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
 from inpca.store.settings import setting_column
 
@@ -74,7 +76,7 @@ def read_entries(ensemble: Path) -> dict[str, Entry]:
             known = _read_entry(ensemble, run_id, stamp)
         entries[run_id] = known
     settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
-    if settled != cached:
+    if settled != cached and is_own(ensemble):
         with where_writable((*REFUSED, *FULL)):
             _save(ensemble / "catalogue", settled)
     return entries
@@ -123,6 +125,20 @@ def listed_runs(ensemble: Path) -> dict[str, int]:
     return {run_id: len(entry["columns"]["step"]) for run_id, entry in entries.items()}
 
 
+def catalogue_damage(ensemble: Path) -> list[Damage]:
+    """Whether the file `catalogue` is not as it was written: harmless, for it is derived."""
+    try:
+        content = read_bytes(ensemble / "catalogue")
+    except (CorruptChunk, PermissionError):
+        return []
+    head, _, rest = content.partition(b"\n")
+    sound = rest[: layout.CRC_BYTES] == layout.checksum(rest[layout.CRC_BYTES :])
+    if sound and re.fullmatch(rb"inpca catalogue \d+", head):
+        return []
+    reason = "does not match its checksum; delete it: it is made again when the models are listed"
+    return [Damage("catalogue", reason)]
+
+
 def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
     run = Run(ensemble / "runs" / f"{run_id}{SUFFIX}")
     names = ["step", "epoch", *run.metric_names]
@@ -133,15 +149,28 @@ def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
 def _load(path: Path) -> dict[str, Entry]:
     """The cached entries; none where no file of ours, whole, can be read at `path`."""
     try:
-        content = path.read_bytes()
-    except (FileNotFoundError, PermissionError):
+        content = read_bytes(path)
+    except (CorruptChunk, PermissionError):
         return {}
     head = len(_VERSION)
     body = content[head + layout.CRC_BYTES :]
     if content[: head + layout.CRC_BYTES] != _VERSION + layout.checksum(body):
         return {}
-    entries: dict[str, Entry] = json.loads(body)
-    return entries
+    try:
+        entries = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    whole = isinstance(entries, dict) and all(map(_is_entry, entries.values()))
+    return entries if whole else {}
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a cached entry has the parts of one; it counts only if its stamp is the run's."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("columns"), dict):
+        return False
+    columns = entry["columns"].values()
+    known = isinstance(entry.get("config"), dict) and isinstance(entry.get("stamp"), list)
+    return known and "step" in entry["columns"] and all(isinstance(one, list) for one in columns)
 
 
 def _save(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -1,32 +1,91 @@
-"""Reading all of an ensemble to find what is damaged."""
+"""Reading all of an ensemble to find what is damaged: nothing is written, nobody is disturbed."""
 
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from inpca import durable
 from inpca.errors import InpcaError
-from inpca.store.catalogue import find_runs, listed_runs
+from inpca.reporting import Report
+from inpca.store.catalogue import catalogue_damage, find_runs, listed_runs
 from inpca.store.deletion import deleted_runs
-from inpca.store.files import Damage, file_lock, remove, sweep, take, where_writable
+from inpca.store.embedding import check_embedding
+from inpca.store.files import Damage, file_lock, remove, sweep, take
 from inpca.store.group import METADATA, check_members, read_member, read_root, repeat_metadata
+from inpca.store.layout import CorruptChunk
+from inpca.store.manifest import MANIFEST, read_manifest
+from inpca.store.matrix import check_matrix
 from inpca.store.run import LOST, SUFFIX, Run, cure
+from inpca.store.samples import read_sample_set
+from inpca.store.trajectories import check_trajectories
+
+# A store that is written while it is read is read again; after so many times, what is found counts.
+_TIMES = 3
+Check = Callable[[Path], list[Damage]]
 
 
-def check_ensemble(path: Path) -> list[Damage]:
-    """Damage of the sample sets and runs of the ensemble at `path`; keys are relative to it."""
-    found = []
-    for store in sorted((path / "samples").iterdir()):
-        found += _check_store(path, store, partial(check_members, store))
-    with where_writable():  # what is out of order there is no damage
-        _sweep_deleted(path)
+def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
+    """Damage of everything in the ensemble at `path`, by key relative to it.
+
+    Sample sets, runs, distances, embeddings and trajectory distances; what is still to be computed
+    is none.
+
+    Parameters
+    ----------
+    report : called as ``report(done, total, key)`` with stores as unit
+    """
+    try:
+        sets = read_manifest(path)["sample_sets"]
+    except InpcaError as error:
+        return [Damage(MANIFEST, str(error))]
     runs, lost = find_runs(path / "runs")
-    for run_id in runs:
-        run = path / "runs" / f"{run_id}{SUFFIX}"
-        found += _check_store(path, run, partial(_check_run, path, run_id))
+    checks: list[tuple[Path, Check]] = [
+        (path / "samples" / f"{name}.zarr", _check_samples(name, sets[name])) for name in sets
+    ]
+    checks += [(path / "runs" / f"{run_id}{SUFFIX}", check_run) for run_id in runs]
+    checks += [(store, check_matrix) for store in _stores(path, "distances")]
+    checks += [(store, check_embedding) for store in _stores(path, "embeddings")]
+    checks += [(store, check_trajectories) for store in _stores(path, "trajectories")]
+    found = []
+    for done, (store, check) in enumerate(checks, start=1):
+        found += _check_store(path, store, check)
+        if report is not None:
+            report(done, len(checks), store.relative_to(path).as_posix())
     for run_id in lost:
         found.append(Damage(f"runs/{run_id}{SUFFIX}/{METADATA}", f"{LOST}; {cure(run_id)}"))
-    return found + _missing_runs(path, {*runs, *lost, *deleted_runs(path)})
+    return found + _missing_runs(path, {*runs, *lost, *deleted_runs(path)}) + catalogue_damage(path)
+
+
+def _stores(path: Path, folder: str) -> list[Path]:
+    return sorted((path / folder).glob("*.zarr"))
+
+
+def _check_store(path: Path, store: Path, check: Check) -> list[Damage]:
+    """Run `check`; a store that cannot be opened at all is one damage."""
+    key = store.relative_to(path).as_posix()
+    try:
+        return [Damage(f"{key}/{damage.key}", damage.reason) for damage in check(store)]
+    except (InpcaError, OSError, CorruptChunk) as error:
+        return [Damage(f"{key}/{METADATA}", str(error))]
+
+
+def _check_samples(name: str, expected: dict[str, object]) -> Check:
+    def check(store: Path) -> list[Damage]:
+        found = check_members(read_root(store))
+        if not found:
+            read_sample_set(store, name, expected)
+        return found
+
+    return check
+
+
+def check_run(store: Path) -> list[Damage]:
+    """Damage of a run, by key relative to it, even while a writer is at work there."""
+    for _ in range(_TIMES):
+        run = Run(store)
+        found = run.check()
+        if not found or not run.is_replaced:
+            break
+    return found
 
 
 def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
@@ -36,7 +95,7 @@ def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
     are listed next: it is derived from what is there.
     """
     named: dict[str, list[str]] = {}
-    for store in (*(path / "distances").glob("*.zarr"), *(path / "embeddings").glob("*.zarr")):
+    for store in (*_stores(path, "distances"), *_stores(path, "embeddings")):
         for run_id in _frozen_runs(store) - {*there}:
             named.setdefault(run_id, []).append(str(store.relative_to(path)))
     for run_id in listed_runs(path).keys() - {*there}:
@@ -55,37 +114,24 @@ def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
 def _frozen_runs(store: Path) -> set[str]:
     """Runs of the models that a matrix or embedding was made of; none where it has no list."""
     try:
-        documents = read_root(store)[1]
-        if "model" not in documents:
+        root = read_root(store)
+        if "model" not in root.arrays:
             return set()
-        keys = read_member(store / "model", documents["model"]).values.tolist()
+        keys = read_member(root, "model").values.tolist()
     except (InpcaError, OSError):
         return set()  # damage of that store itself, which its own check names
     runs = {str(key).rpartition("/")[0] for key in keys}
     return {run_id for run_id in runs if run_id}
 
 
-def _check_run(path: Path, run_id: str) -> list[Damage]:
-    run = Run(path / "runs" / f"{run_id}{SUFFIX}")
-    with where_writable():  # what is out of order there is no damage
+# -- putting in order -----------------------------------------------------------------------------
+
+
+def tidy_ensemble(path: Path) -> None:
+    """Remove what killed writers of runs left, and repeat their metadata; not of those at work."""
+    for run_id in find_runs(path / "runs")[0]:
         tidy_run(path, run_id)
-    return run.check()
-
-
-def _check_store(path: Path, store: Path, check: Callable[[], list[Damage]]) -> list[Damage]:
-    """Run `check`; metadata that cannot be read at all is one damage of the whole store."""
-    key = str(store.relative_to(path))
-    try:
-        return [Damage(f"{key}/{damage.key}", damage.reason) for damage in check()]
-    except (InpcaError, OSError) as error:
-        return [Damage(f"{key}/zarr.json", str(error))]
-
-
-def _sweep_deleted(path: Path) -> None:
-    """Remove the rest of runs whose deletion was cut off, unless a writer is at it."""
-    for leftover in (path / "runs").glob(f"*{SUFFIX}.*"):
-        if not durable.is_partial(leftover.name):
-            continue
+    for leftover in list(_deleted(path)):
         run_id = leftover.name.rpartition(f"{SUFFIX}.")[0]
         lock = file_lock(path / ".locks" / f"{run_id}.lock")
         if take(lock):
@@ -93,6 +139,13 @@ def _sweep_deleted(path: Path) -> None:
                 remove(leftover)
             finally:
                 lock.release()
+
+
+def _deleted(path: Path) -> Iterator[Path]:
+    """The rest of runs whose deletion was cut off."""
+    for leftover in (path / "runs").iterdir():
+        if durable.is_partial(leftover.name):
+            yield leftover
 
 
 def tidy_run(path: Path, run_id: str) -> None:

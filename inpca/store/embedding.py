@@ -17,7 +17,15 @@ from inpca import durable
 from inpca.errors import InputError
 from inpca.store import schema
 from inpca.store.files import Damage, no_store, publish_folder, remove
-from inpca.store.group import METADATA, Member, check_members, read_group, read_root, write_group
+from inpca.store.group import (
+    METADATA,
+    Member,
+    Root,
+    check_members,
+    read_group,
+    read_root,
+    write_group,
+)
 from inpca.store.table import table_from_members, table_members
 
 _MAKE = "make it first (InPCA().fit(…).save(…), or `inpca embed ENSEMBLE`)"
@@ -111,26 +119,31 @@ def read_embedding(
     DamagedStoreError
         If a file of it is missing, truncated, or does not match its checksum.
     """
-    path = Path(path)
-    attributes = read_embedding_attrs(path)
-    members = read_group(path)[1]
-    table = read_group(path, "models/")[1]
+    root = _read_root(Path(path))
+    members = read_group(root.path, "", root)[1]
+    table = read_group(root.path, "models/", root)[1]
     arrays = {name: member.values.copy() for name, member in members.items() if name != "model"}
-    return arrays, table_from_members(table) if table else None, attributes
+    return arrays, table_from_members(table) if table else None, _attributes(root)
 
 
 def read_embedding_attrs(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The attributes of a saved embedding; errors as `read_embedding`."""
-    path = Path(path)
+    return _attributes(_read_root(Path(path)))
+
+
+def _read_root(path: Path) -> Root:
     try:
-        attributes, _ = read_root(path)
+        root = read_root(path)
     except (FileNotFoundError, NotADirectoryError):
         raise no_store(path, "an embedding", _MAKE) from None
-    schema.check_header(attributes, "embedding", path)
-    return {name: value for name, value in attributes.items() if name != "inpca"}
+    schema.check_header(root.attributes, "embedding", path)
+    return root
+
+
+def _attributes(root: Root) -> dict[str, Any]:
+    return {name: value for name, value in root.attributes.items() if name != "inpca"}
 
 
 def check_embedding(path: str | os.PathLike[str]) -> list[Damage]:
     """Every file of the embedding that is not as it was written, by key, with the cure."""
-    read_embedding_attrs(path)
-    return check_members(Path(path))
+    return check_members(_read_root(Path(path)))

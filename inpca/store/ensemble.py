@@ -1,6 +1,5 @@
 """Ensemble: sample sets, runs, the models table, selection."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,23 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inpca import durable
-from inpca.errors import DamagedStoreError, InputError
+from inpca.errors import InputError
+from inpca.persistence import naming_files
 from inpca.predictions import Kind
+from inpca.reporting import ProgressArgument, reporting
 from inpca.store import schema
 from inpca.store.catalogue import Catalogue
-from inpca.store.check import check_ensemble
+from inpca.store.check import check_ensemble, tidy_ensemble
 from inpca.store.deletion import check_is_there, record_deletion, run_path, was_deleted
 from inpca.store.files import Damage, file_lock, sweep, take
-from inpca.store.layout import to_json
+from inpca.store.manifest import (
+    DTYPES,
+    MANIFEST,
+    MOST_CLASSES,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
 from inpca.store.run import Run
@@ -32,7 +40,6 @@ from inpca.store.samples import (
 from inpca.store.selection import add_references, select_rows
 from inpca.store.writer import RunWriter, delete_run
 
-MANIFEST = "ensemble.json"
 PathLike = str | os.PathLike[str]
 
 
@@ -74,9 +81,9 @@ def create_ensemble(
     """
     path = Path(path)
     sets = _make_sample_sets(sample_sets, n_classes, ids or {})
-    if dtype not in ("float32", "float16"):
+    if dtype not in DTYPES:
         raise InputError(f"`dtype` must be 'float32' or 'float16', not {dtype!r}.")
-    manifest = _manifest(sets, n_classes, dtype)
+    manifest = make_manifest(sets, n_classes, dtype)
     _check_place(path, exist_ok)
     if not (path / MANIFEST).exists():
         _write_ensemble(path, sets, manifest, exist_ok)
@@ -113,7 +120,7 @@ class Ensemble:
 
     def __init__(self, path: Path, models: pd.DataFrame | None = None) -> None:
         self.path = Path(path)
-        manifest = _read_manifest(self.path)
+        manifest = read_manifest(self.path)
         self.n_classes = int(manifest["n_classes"])
         self.dtype = np.dtype(manifest["dtype"])
         self.sample_sets = {
@@ -320,8 +327,9 @@ class Ensemble:
             )
         try:
             check_is_there(self.path, run_id)
-            record_deletion(self.path, run_id)
-            delete_run(path)
+            with naming_files(path):
+                record_deletion(self.path, run_id)
+                delete_run(path)
         finally:
             lock.release()
 
@@ -339,12 +347,23 @@ class Ensemble:
         """Where the embedding `name` of this ensemble belongs."""
         return self.path / "embeddings" / f"{schema.check_run_id(name, '`name`')}.zarr"
 
-    def check(self) -> list[Damage]:
-        """Read every file of the sample sets and runs; what is damaged, by key, with the cure.
+    def check(self, progress: ProgressArgument = None) -> list[Damage]:
+        """Read every file of the ensemble; what is damaged, by key, with the cure.
 
-        Where it may write, it removes leftovers (``*.partial``) of writers no longer there.
+        Nothing is written, and no lock is taken: writers at work are not disturbed. What is still
+        to be computed, and what killed writers left, is no damage; `tidy` removes the latter.
         """
-        return check_ensemble(self.path)
+        with reporting(progress, f"checking {self.path.name}") as report:
+            return check_ensemble(self.path, report)
+
+    def tidy(self) -> None:
+        """Remove what killed writers of runs left, and repeat metadata that they did not.
+
+        Runs that are being recorded are left alone. Whatever is written next to a run tidies it
+        as well, so that this is for disk space, and for readers that open single arrays.
+        """
+        with naming_files(self.path):
+            tidy_ensemble(self.path)
 
 
 def _gone(run_id: str) -> str:
@@ -360,8 +379,10 @@ def _gone(run_id: str) -> str:
 def _make_sample_sets(
     sample_sets: Mapping[str, ArrayLike], n_classes: int, ids: Mapping[str, Sequence[str]]
 ) -> dict[str, SampleSet]:
-    if int(n_classes) != n_classes or n_classes < 2:
-        raise InputError(f"`n_classes` must be a whole number of at least 2, not {n_classes}.")
+    if int(n_classes) != n_classes or not 2 <= n_classes <= MOST_CLASSES:
+        raise InputError(
+            f"`n_classes` must be a whole number of 2 … {MOST_CLASSES:,}, not {n_classes}."
+        )
     if not sample_sets:
         raise InputError("`sample_sets` must have at least one set, such as {'train': labels}.")
     unknown = [name for name in ids if name not in sample_sets]
@@ -375,14 +396,6 @@ def _make_sample_sets(
     }
     schema.check_set_names(sets)
     return sets
-
-
-def _manifest(sets: Mapping[str, SampleSet], n_classes: int, dtype: str) -> dict[str, Any]:
-    described = {
-        name: {"n_samples": len(one), "fingerprint": one.fingerprint} for name, one in sets.items()
-    }
-    header = schema.header("ensemble")
-    return {"inpca": header, "n_classes": int(n_classes), "dtype": dtype, "sample_sets": described}
 
 
 def _check_place(path: Path, exist_ok: bool) -> None:
@@ -416,7 +429,7 @@ def _write_ensemble(
         for name, sample_set in sets.items():
             write_sample_set(_samples_path(path, name), sample_set)
         durable.sync_folder(path.parent)
-        durable.write_bytes(path / MANIFEST, to_json(manifest))
+        write_manifest(path, manifest)
 
 
 def _samples_path(path: Path, name: str) -> Path:
@@ -424,7 +437,7 @@ def _samples_path(path: Path, name: str) -> Path:
 
 
 def _check_same(path: Path, manifest: Mapping[str, Any], sets: Mapping[str, SampleSet]) -> None:
-    existing = _read_manifest(path)
+    existing = read_manifest(path)
     for name in ("n_classes", "dtype"):
         if existing[name] != manifest[name]:
             raise InputError(
@@ -444,24 +457,3 @@ def _check_same(path: Path, manifest: Mapping[str, Any], sets: Mapping[str, Samp
                 f"`sample_sets[{name!r}]` must be the ensemble's, same labels, same ids, same "
                 f"order; {difference(sets[name], stored)}; use those, or make another ensemble."
             )
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        content = (path / MANIFEST).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"`path` must be an ensemble made by inpca; {path} has no {MANIFEST}. Check the path; "
-            "create_ensemble, or `inpca import`, makes one."
-        ) from None
-    try:
-        manifest: dict[str, Any] = json.loads(content)
-        schema.check_header(manifest, "ensemble", path)
-        _ = manifest["n_classes"], manifest["dtype"], manifest["sample_sets"]
-    except (ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise DamagedStoreError(
-            f"{path / MANIFEST} cannot be read ({error}); restore it from a copy."
-        ) from error
-    return manifest

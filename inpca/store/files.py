@@ -2,11 +2,14 @@
 
 import errno
 import logging
+import math
 import os
 import shutil
+import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
-from inpca.store.layout import Array, CorruptChunk, decode
+from inpca.store.layout import CRC_BYTES, Array, CorruptChunk, decode
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,18 +39,64 @@ class Damage:
     reason: str
 
 
-def read_chunk(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
-    """The chunk in the file `path`; CorruptChunk if it is absent or not what was written."""
-    return decode(read_bytes(path), dtype, shape)
+def read_chunk(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], expected: int | None = None
+) -> Array:
+    """The chunk in the file `path`; CorruptChunk if it is absent or not what was written.
+
+    `expected` is its checksum in the index of its owner, if there is one.
+    """
+    size = None if dtype.kind == "T" else math.prod(shape) * dtype.itemsize + CRC_BYTES
+    return decode(read_bytes(path, size), dtype, shape, expected)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content; CorruptChunk if there is none."""
+def read_bytes(path: Path, size: int | None = None, largest: int | None = None) -> bytes:
+    """The file's content; CorruptChunk if there is none, or not a file of `size` bytes.
+
+    Sizes are compared before a byte is read, or memory is taken.
+    """
+    with open_file(path) as file:
+        found = os.fstat(file.fileno()).st_size
+        if size is not None and found != size:
+            raise CorruptChunk(f"has {found} bytes, not {size}")
+        if largest is not None and found > largest:
+            raise CorruptChunk(f"has {found} bytes, where at most {largest} can be")
+        return file.read()
+
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def open_file(path: Path) -> FileIO:
+    """Open a file of a store, unbuffered; CorruptChunk if there is none.
+
+    Only regular files are opened: a pipe would wait for ever, a link could lead out of the store.
+    """
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except FileNotFoundError:
+        descriptor = os.open(path, _READ)
+    except (FileNotFoundError, NotADirectoryError):
         raise CorruptChunk("is missing") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CorruptChunk("is a symbolic link, which no store of inpca has") from None
+        if error.errno == errno.ENXIO:
+            raise CorruptChunk("is no regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CorruptChunk("is no regular file")
+    return FileIO(descriptor, "r")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder inside a store that is a symbolic link: it could lead out of the store.
+
+    Raises
+    ------
+    CorruptChunk
+    """
+    if path.is_symlink():
+        raise CorruptChunk("is a symbolic link, which no store of inpca has")
 
 
 def damaged(path: Path, error: object, cure: str) -> DamagedStoreError:
@@ -67,6 +116,9 @@ def file_lock(path: Path) -> FileLock:
 
     Usable from any thread: the lock belongs to the object, not to the thread that took it.
     """
+    for part in (path, path.parent):
+        if part.is_symlink():  # opening it would empty the file that it points to
+            raise damaged(part, "is a symbolic link, which no store of inpca has", "delete it")
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, thread_local=False)
 
@@ -78,6 +130,11 @@ def take(lock: FileLock) -> bool:
     except Timeout:
         return False
     return True
+
+
+def is_own(folder: Path) -> bool:
+    """Whether the folder belongs to the user of this process: in others nothing is cached."""
+    return folder.stat().st_uid == os.geteuid()
 
 
 @contextmanager

@@ -1,7 +1,11 @@
-"""A small Zarr group written once and whole: sample sets, saved embeddings, lists of models."""
+"""A small Zarr group written once and whole: sample sets, saved embeddings, lists of models.
 
-import json
+The root's attributes hold an *index*: the checksum of every chunk under its key. A chunk that is
+whole but lies in another's place, or in another store, is found by it.
+"""
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from inpca import durable
-from inpca.errors import DamagedStoreError, InputError
+from inpca.errors import InputError
+from inpca.store import documents as doc
 from inpca.store import layout
-from inpca.store.files import Damage, damaged, read_chunk
+from inpca.store.files import Damage, check_folder, damaged, read_bytes, read_chunk
 from inpca.store.layout import Array, CorruptChunk, Document
 
 METADATA = "zarr.json"
+INDEX = "inpca_chunks"
 _RESTORE = "restore it from a copy, or delete the store's folder (*.zarr) and make it again"
 
 
@@ -54,6 +60,41 @@ def _is_text(array: Array) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Root:
+    """What the root `zarr.json` of a store says, held to the schema.
+
+    Attributes
+    ----------
+    path : the store's folder
+    attributes : without seal and index
+    documents : the `zarr.json` of every array and sub-group, by its path inside the store
+    index : checksum of each chunk by its key, or None in a store of format 1
+    content : the file, byte for byte: the store's state
+    cure : what to do where it is damaged
+    """
+
+    path: Path
+    attributes: dict[str, Any]
+    documents: dict[str, Document]
+    index: dict[str, int] | None
+    content: bytes
+    cure: str
+
+    @property
+    def arrays(self) -> dict[str, Document]:
+        """The arrays among the documents."""
+        return {name: one for name, one in self.documents.items() if one["node_type"] == "array"}
+
+    def expected(self, key: str) -> int | None:
+        """The checksum that the chunk `key` must have; None in a store of format 1."""
+        if self.index is None:
+            return None
+        if key not in self.index:
+            raise damaged(self.path / METADATA, f"has no checksum of {key}", self.cure)
+        return self.index[key]
+
+
 def write_group(
     path: Path,
     members: Mapping[str, Member],
@@ -69,11 +110,15 @@ def write_group(
     described = {name: member.document() for name, member in members.items()} | dict(
         documents or {}
     )
-    files = metadata_files(path, described, attributes)
+    chunks = {  # an empty array has no chunk
+        f"{name}/{_only_key(member.values.ndim)}": layout.encode(member.values)
+        for name, member in members.items()
+        if member.values.size
+    }
+    index = {key: layout.checksum_of(chunk) for key, chunk in chunks.items()}
+    files = metadata_files(path, described, attributes, index)
     root = files.pop(path / METADATA)
-    for name, member in members.items():
-        if member.values.size:  # an empty array has no chunk
-            files[path / name / _only_key(member.values.ndim)] = layout.encode(member.values)
+    files |= {path / key: chunk for key, chunk in chunks.items()}
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
     durable.write_files(files)
@@ -87,14 +132,27 @@ def _only_key(ndim: int) -> str:
 
 
 def metadata_files(
-    path: Path, arrays: Mapping[str, Document], attributes: Mapping[str, Any]
+    path: Path,
+    arrays: Mapping[str, Document],
+    attributes: Mapping[str, Any],
+    index: Mapping[str, int] | None,
 ) -> dict[Path, bytes]:
-    """Every `zarr.json` of the group at `path`: its own, its sub-groups' and its arrays'."""
-    documents = {**group_tree(arrays, attributes), **arrays}
-    return {
-        path / name / METADATA: layout.to_json(document, "attrs")
-        for name, document in documents.items()
-    }
+    """Every `zarr.json` of the group at `path`, sealed: its own, its sub-groups', its arrays'."""
+    return {path / METADATA: root_bytes(arrays, attributes, index), **inner_files(path, arrays)}
+
+
+def root_bytes(
+    arrays: Mapping[str, Document], attributes: Mapping[str, Any], index: Mapping[str, int] | None
+) -> bytes:
+    """The root's `zarr.json`, sealed."""
+    indexed = {} if index is None else {INDEX: dict(index)}
+    return doc.sealed(group_tree(arrays, {**attributes, **indexed})[""])
+
+
+def inner_files(path: Path, arrays: Mapping[str, Document]) -> dict[Path, bytes]:
+    """The `zarr.json` below the root, which only repeat what the root's says."""
+    inner = {**group_tree(arrays, {}), **arrays}
+    return {path / name / METADATA: doc.sealed(one) for name, one in inner.items() if name}
 
 
 def group_tree(
@@ -122,93 +180,168 @@ def group_tree(
 
 def repeat_metadata(path: Path) -> None:
     """Write again every `zarr.json` below the group at `path` that differs from the root's."""
-    attributes, documents = read_root(path)
-    arrays = {name: one for name, one in documents.items() if one["node_type"] == "array"}
-    files = metadata_files(path, arrays, attributes)
-    del files[path / METADATA]
+    files = inner_files(path, read_root(path).arrays)
     durable.write_files(
-        {
-            file: content
-            for file, content in files.items()
-            if not file.exists() or file.read_bytes() != content
-        }
+        {file: content for file, content in files.items() if _content(file) != content}
     )
 
 
-def read_root(path: Path) -> tuple[dict[str, Any], dict[str, Document]]:
-    """Attributes and consolidated documents of the group at `path`.
+def _content(file: Path) -> bytes | None:
+    try:
+        return read_bytes(file)
+    except CorruptChunk:
+        return None
+
+
+def read_root(path: Path, cure: str = _RESTORE) -> Root:
+    """What the root of the group at `path` says.
 
     Raises
     ------
     FileNotFoundError
         If there is no `zarr.json`.
     DamagedStoreError
-        If it is no group of ours.
+        If it is no group of ours, or not as it was written.
     """
-    return parse_root((path / METADATA).read_bytes(), path)
-
-
-def parse_root(
-    content: bytes, path: Path, cure: str = _RESTORE
-) -> tuple[dict[str, Any], dict[str, Document]]:
-    """As `read_root`, for the content of a `zarr.json` that has been read already; `cure` is said
-    where it is damaged."""
+    if not (path / METADATA).exists():
+        raise FileNotFoundError(path / METADATA)
     try:
-        root = json.loads(content)
-        return dict(root["attributes"]), dict(root["consolidated_metadata"]["metadata"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedStoreError(
-            f"{path / METADATA} is no group's metadata as inpca writes it ({error}); {cure}."
-        ) from error
+        content = read_bytes(path / METADATA, largest=doc.LARGEST)
+        return parse_root(content, path, cure)
+    except CorruptChunk as error:
+        raise damaged(path / METADATA, error, cure) from None
 
 
-def read_group(path: Path, prefix: str = "") -> tuple[dict[str, Any], dict[str, Member]]:
+def parse_root(content: bytes, path: Path, cure: str = _RESTORE) -> Root:
+    """As `read_root`, for the content of a `zarr.json` that has been read already.
+
+    Raises
+    ------
+    CorruptChunk
+        If it is no group of ours, or not as it was written.
+    """
+    root = doc.parse(content)
+    try:
+        attributes = dict(root["attributes"])
+        documents = dict(root["consolidated_metadata"]["metadata"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptChunk(f"is no group's metadata as inpca writes it ({error!r})") from None
+    index = attributes.pop(INDEX, None)
+    if doc.known_version(root):
+        doc.check_arrays(documents)
+        _check_index(index)
+    return Root(path, attributes, documents, index, content, cure)
+
+
+def _check_index(index: Any) -> None:
+    if index is not None and not (
+        isinstance(index, dict) and all(type(value) is int for value in index.values())
+    ):
+        raise CorruptChunk("has an index that is none")
+
+
+def read_group(
+    path: Path, prefix: str = "", root: Root | None = None
+) -> tuple[dict[str, Any], dict[str, Member]]:
     """Attributes, and every single-chunk array of the group, of a sub-group with `prefix`.
+
+    With `root`, which was read before, the arrays are those that it describes, or an error.
 
     Raises
     ------
     DamagedStoreError
-        If an array's file is missing, truncated, or does not match its checksum.
+        If an array's file is missing, truncated, does not match its checksum, or is another's.
     """
-    attributes, documents = read_root(path)
-    members = {}
-    for name, document in documents.items():
-        if document["node_type"] == "array" and _is_in(name, prefix):
-            members[name.removeprefix(prefix)] = read_member(path / name, document)
-    return attributes, members
+    root = root or read_root(path)
+    names = [name for name in root.arrays if _is_in(name, prefix)]
+    return root.attributes, {name.removeprefix(prefix): read_member(root, name) for name in names}
 
 
 def _is_in(name: str, prefix: str) -> bool:
     return name.startswith(prefix) and "/" not in name.removeprefix(prefix)
 
 
-def read_member(path: Path, document: Document) -> Member:
-    """The array at `path`, stored as one chunk, that `document` describes."""
+def read_member(root: Root, name: str) -> Member:
+    """The array `name`, stored as one chunk."""
+    document = root.documents[name]
     try:
-        values = _read_values(path, document)
+        values = _read_values(root, name)
     except CorruptChunk as error:
-        raise damaged(path / _only_key(len(document["shape"])), error, _RESTORE) from None
+        raise damaged(root.path / name / _key_of(document), error, root.cure) from None
     return Member(document["dimension_names"], values, document["attributes"])
 
 
-def _read_values(path: Path, document: Document) -> Array:
+def _key_of(document: Document) -> str:
+    return _only_key(len(document["shape"]))
+
+
+def _read_values(root: Root, name: str) -> Array:
+    document = root.documents[name]
     shape = tuple(document["shape"])
     text = document["data_type"] == "string"
     dtype: np.dtype[Any] = np.dtypes.StringDType() if text else np.dtype(document["data_type"])
     if 0 in shape:
         return np.empty(shape, dtype)
-    return read_chunk(path / _only_key(len(shape)), dtype, shape)
+    key = f"{name}/{_key_of(document)}"
+    check_folder(root.path / name)
+    return read_chunk(root.path / key, dtype, shape, root.expected(key))
 
 
-def check_members(path: Path, skip: Sequence[str] = ()) -> list[Damage]:
-    """What is damaged among the single-chunk arrays of the group at `path`."""
-    found = []
-    for name, document in read_root(path)[1].items():
-        if document["node_type"] != "array" or name in skip:
+def check_members(root: Root, skip: Sequence[str] = ()) -> list[Damage]:
+    """What is damaged of a group: its single-chunk arrays but `skip`, and the inner metadata."""
+    found = check_inner(root)
+    for name, document in root.arrays.items():
+        if name in skip:
             continue
         try:
-            _read_values(path / name, document)
+            _read_values(root, name)
         except CorruptChunk as error:
-            key = f"{name}/{_only_key(len(document['shape']))}"
-            found.append(Damage(key, f"{error}; {_RESTORE}"))
+            found.append(Damage(f"{name}/{_key_of(document)}", f"{error}; {root.cure}"))
     return found
+
+
+def check_inner(root: Root) -> list[Damage]:
+    """The `zarr.json` below the root that are torn, changed or another's.
+
+    A killed writer may leave them as they were at a former commit, or leave them out: that is no
+    damage, and whoever writes next repeats them.
+    """
+    found = []
+    for file, expected in inner_files(root.path, root.arrays).items():
+        try:
+            if file.exists() or file.is_symlink():
+                _check_copy(read_bytes(file, largest=doc.LARGEST), expected, root.index is None)
+        except CorruptChunk as error:
+            key = file.relative_to(root.path).as_posix()
+            found.append(Damage(key, f"{error}; delete this file: it only repeats the root's"))
+    return found
+
+
+def _check_copy(content: bytes, expected: bytes, without_seal: bool) -> None:
+    """Refuse a copy that was never written here: neither now nor at a former commit."""
+    if content == expected:
+        return
+    copy, original = doc.parse(content), doc.parse(expected)
+    may_be_former = without_seal or doc.is_sealed(content)
+    try:
+        known = copy == original or (may_be_former and _is_former(copy, original))
+    except (KeyError, TypeError, AttributeError):
+        known = False
+    if not known:
+        raise CorruptChunk("is not what the root's `zarr.json` says")
+
+
+def _is_former(copy: Document, original: Document) -> bool:
+    """Whether `copy` described the same arrays when there were fewer checkpoints."""
+    if copy.get("node_type") == "group":
+        arrays, now = _inner_arrays(copy), _inner_arrays(original)
+        return arrays.keys() <= now.keys() and all(
+            arrays[name] == now[name] or _is_former(arrays[name], now[name]) for name in arrays
+        )
+    length, now_length = copy.get("shape", [0])[:1], original.get("shape", [0])[:1]
+    return length < now_length and {**copy, "shape": original.get("shape")} == original
+
+
+def _inner_arrays(group: Document) -> dict[str, Document]:
+    members: dict[str, Document] = group["consolidated_metadata"]["metadata"]
+    return members

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from inpca.errors import InputError
 
 CRC_BYTES = 4
+NOT_OURS = "is not laid out as inpca writes it"
+ANOTHERS = "is whole, but not the chunk that was written here"
 Document = dict[str, Any]
 Array = NDArray[Any]
 
@@ -98,6 +100,13 @@ def group_document(
     }
 
 
+def inner_chunks(document: Document) -> list[int] | None:
+    """Shape of the inner chunks that an array's `zarr.json` declares; None without shards."""
+    codec = document["codecs"][0]
+    inner: list[int] | None = codec.get("configuration", {}).get("chunk_shape")
+    return inner
+
+
 def to_json(document: Mapping[str, Any], name: str = "attrs") -> bytes:
     """`document` as strict JSON.
 
@@ -138,16 +147,27 @@ def encode(values: Array) -> bytes:
     return body + checksum(body)
 
 
-def decode(data: bytes | memoryview, dtype: np.dtype[Any], shape: Sequence[int]) -> Array:
-    """The chunk of `shape` in `data`, a view; CorruptChunk if it is not what was written."""
+def decode(
+    data: bytes | memoryview,
+    dtype: np.dtype[Any],
+    shape: Sequence[int],
+    expected: int | None = None,
+) -> Array:
+    """The chunk of `shape` in `data`, a view; CorruptChunk if it is not what was written.
+
+    `expected` is the checksum that the index of its owner has for this key: a chunk that is whole
+    in itself may be another's.
+    """
     text = dtype.kind == "T"
-    expected = math.prod(shape) * dtype.itemsize + CRC_BYTES
-    if len(data) < CRC_BYTES or (not text and len(data) != expected):
-        raise CorruptChunk(f"has {len(data)} bytes, not {expected}")
+    size = math.prod(shape) * dtype.itemsize + CRC_BYTES
+    if len(data) < CRC_BYTES or (not text and len(data) != size):
+        raise CorruptChunk(f"has {len(data)} bytes, not {size}")
     # A view, not a slice of bytes: one copy less of what may be megabytes.
     body = np.frombuffer(data, np.uint8)[:-CRC_BYTES]
     if checksum(body) != data[-CRC_BYTES:]:
         raise CorruptChunk("does not match its checksum")
+    if expected is not None and expected != checksum_of(bytes(data[-CRC_BYTES:])):
+        raise CorruptChunk(ANOTHERS)
     if text:
         return _decode_text(body.tobytes(), shape)
     return body.view(dtype.newbyteorder("<")).reshape(shape)
@@ -162,12 +182,24 @@ def _encode_text(values: Array) -> bytes:
 
 
 def _decode_text(body: bytes, shape: Sequence[int]) -> Array:
-    texts, position = [], 4
-    for _ in range(int.from_bytes(body[:4], "little")):
-        length = int.from_bytes(body[position : position + 4], "little")
-        texts.append(body[position + 4 : position + 4 + length].decode())
-        position += 4 + length
+    texts, position, count = [], 4, int.from_bytes(body[:4], "little")
+    if count != math.prod(shape) or count * 4 > len(body):  # each text has four bytes at least
+        raise CorruptChunk(f"does not hold {math.prod(shape):,} texts")
+    for _ in range(count):
+        end = position + 4 + int.from_bytes(body[position : position + 4], "little")
+        if end > len(body):
+            raise CorruptChunk("ends inside a text")
+        try:
+            texts.append(body[position + 4 : end].decode())
+        except UnicodeDecodeError:
+            raise CorruptChunk("holds text that is not UTF-8") from None
+        position = end
     return np.array(texts, dtype=np.dtypes.StringDType()).reshape(shape)
+
+
+def checksum_of(chunk: bytes) -> int:
+    """The CRC-32C that a chunk ends with, as a number; what the index of its owner holds."""
+    return int.from_bytes(chunk[-CRC_BYTES:], "little")
 
 
 def digest(values: Array) -> int:
@@ -178,6 +210,7 @@ def digest(values: Array) -> int:
 # -- shards ---------------------------------------------------------------------------------------
 
 _INNER_BYTES = 512 * 1024
+_INDEX_BYTES = 16  # offset and length of an inner chunk
 
 
 @dataclass(frozen=True)
@@ -221,7 +254,12 @@ class ShardLayout:
     @property
     def n_bytes(self) -> int:
         """Bytes of the whole shard: a shard of any other size is damaged."""
-        return self.n_chunks * self.chunk_bytes + len(self.index)
+        return self.n_chunks * (self.chunk_bytes + _INDEX_BYTES) + CRC_BYTES
+
+    def checksums(self, shard: bytes) -> NDArray[np.uint32]:
+        """The CRC-32C of every inner chunk of `shard`, shape (n_chunks,)."""
+        ends = range(self.chunk_bytes, self.n_chunks * self.chunk_bytes + 1, self.chunk_bytes)
+        return np.array([checksum_of(shard[end - CRC_BYTES : end]) for end in ends], np.uint32)
 
     def document(self, n_checkpoints: int, attributes: Mapping[str, Any]) -> Document:
         """The `zarr.json` of the array of all checkpoints of a run."""
@@ -241,12 +279,15 @@ class ShardLayout:
         chunks = padded.reshape(self.n_chunks, self.chunk_samples, self.n_classes)
         return b"".join([*map(encode, chunks), self.index])
 
-    def decode(self, data: bytes | memoryview, index: int, start: int, out: Array) -> None:
+    def decode(
+        self, data: bytes | memoryview, index: int, start: int, out: Array, expected: int | None
+    ) -> None:
         """Copy what inner chunk `index`, with bytes `data`, has of the samples of `out`.
 
-        `out` begins at sample `start`, shape (n, n_classes).
+        `out` begins at sample `start`, shape (n, n_classes); `expected` is the chunk's checksum in
+        the index of its run, None where a run has no index.
         """
-        chunk = decode(data, self.dtype, (self.chunk_samples, self.n_classes))
+        chunk = decode(data, self.dtype, (self.chunk_samples, self.n_classes), expected)
         origin = index * self.chunk_samples
         low, high = max(start, origin), min(start + len(out), origin + self.chunk_samples)
         out[low - start : high - start] = chunk[low - origin : high - origin]
@@ -254,8 +295,10 @@ class ShardLayout:
     @classmethod
     def from_document(cls, document: Document) -> "ShardLayout":
         """The layout that an array's `zarr.json` declares; CorruptChunk if it is not ours."""
-        shape, inner = document["shape"], document["codecs"][0]["configuration"]["chunk_shape"]
+        shape, inner = document["shape"], inner_chunks(document)
+        if len(shape) != 3 or inner is None:
+            raise CorruptChunk(NOT_OURS)
         layout = cls(shape[1], shape[2], np.dtype(document["data_type"]), inner[1])
         if document != layout.document(shape[0], document["attributes"]):
-            raise CorruptChunk("is not laid out as inpca writes it")
+            raise CorruptChunk(NOT_OURS)
         return layout

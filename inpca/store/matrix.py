@@ -21,24 +21,39 @@ from inpca.store import layout, replacement, schema
 from inpca.store.claim import claimed, door
 from inpca.store.files import (
     Damage,
+    check_folder,
     damaged,
     no_store,
     publish_folder,
+    read_bytes,
     read_chunk,
     remove,
     removed_on_failure,
 )
-from inpca.store.group import METADATA, check_members, parse_root, read_group, read_member
+from inpca.store.group import (
+    METADATA,
+    Root,
+    check_members,
+    read_group,
+    read_member,
+    read_root,
+    root_bytes,
+)
 from inpca.store.layout import CorruptChunk, Document
 from inpca.store.matrix_layout import (
     COUNT,
     FLOAT,
+    MOST_TILES,
+    SEAL,
     check_rows,
     distance_document,
+    floored_document,
+    seal_document,
     tile_key,
+    tile_seal,
     write_empty,
 )
-from inpca.store.run import contiguous
+from inpca.store.run import contiguous, is_replaced
 from inpca.store.table import table_from_members
 from inpca.tiling import Tile, TileGrid
 
@@ -50,6 +65,9 @@ _REMAKE = (
     "compute all of it again (pairwise_distances(…, restart=True), or `inpca distances ENSEMBLE "
     "--restart`)"
 )
+_TIMES = 3  # that a matrix which is replaced meanwhile is read
+_LOW = 2**32 - 1
+_COUNT_BYTES = COUNT.itemsize + layout.CRC_BYTES
 _MAKE = "compute it first (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`)"
 
 
@@ -73,19 +91,23 @@ class TiledMatrix:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        attributes, documents = self._read_root()
-        header = schema.check_header(attributes, "matrix", self.path)
+        self._root = self._read_root()
+        header = schema.check_header(self._root.attributes, "matrix", self.path)
         try:
             self.fingerprint: str = header["fingerprint"]
-            document = documents["distance"]
-            self.grid = TileGrid(int(document["shape"][0]), int(header["tile_size"]))
-        except (KeyError, TypeError, ValueError) as error:
+            self.grid = _grid(header, self._root.documents)
+            self._check_folders()
+        except (KeyError, TypeError) as error:
             raise damaged(self.path / METADATA, f"is incomplete ({error!r})", _REMAKE) from error
-        if document != distance_document(self.grid):
-            raise damaged(self.path / METADATA, "is not laid out as inpca writes it", _REMAKE)
+        except CorruptChunk as error:
+            raise damaged(self.path / METADATA, error, _REMAKE) from None
         self.shape = (self.grid.n_models, self.grid.n_models)
-        self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
-        self._documents = documents
+        self.attrs = _without_header(self._root.attributes)
+
+    def _check_folders(self) -> None:
+        """Refuse folders that lead out of the matrix."""
+        for name in ("distance", "floored", "seal"):
+            check_folder(self.path / name)
 
     @classmethod
     def create(
@@ -148,9 +170,9 @@ class TiledMatrix:
     def __len__(self) -> int:
         return self.grid.n_models
 
-    def _read_root(self) -> tuple[dict[str, Any], dict[str, Document]]:
+    def _read_root(self) -> Root:
         try:
-            content = (self.path / METADATA).read_bytes()
+            return read_root(self.path, _REMAKE)
         except (FileNotFoundError, NotADirectoryError):
             if replacement.next_of(self.path).exists():
                 raise InputError(
@@ -158,24 +180,26 @@ class TiledMatrix:
                     "pairwise_distances that did so was killed, make it again."
                 ) from None
             raise no_store(self.path, "a matrix", _MAKE) from None
-        return parse_root(content, self.path, _REMAKE)
 
     @property
     def models(self) -> pd.DataFrame | None:
         """The models table frozen with the matrix, or None."""
-        if not any(name.startswith("models/") for name in self._documents):
+        if not any(name.startswith("models/") for name in self._root.documents):
             return None
-        return table_from_members(read_group(self.path, "models/")[1])
+        return table_from_members(read_group(self.path, "models/", self._root)[1])
 
     @property
     def digests(self) -> NDArray[np.uint64] | None:
         """Identity of each model's predictions, (n_models,), or None."""
-        if "digest" not in self._documents:
+        if "digest" not in self._root.documents:
             return None
-        values: NDArray[np.uint64] = read_member(
-            self.path / "digest", self._documents["digest"]
-        ).values
+        values: NDArray[np.uint64] = read_member(self._root, "digest").values
         return values
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether every tile has a seal: in all matrices but those of format 1."""
+        return "seal" in self._root.documents
 
     @property
     def tile_bytes(self) -> int:
@@ -185,16 +209,34 @@ class TiledMatrix:
     # -- what is there ----------------------------------------------------------------------------
 
     def missing(self) -> list[Tile]:
-        """Tiles that are absent or of the wrong size, by one listing of the folder."""
+        """Tiles that are absent, of the wrong size or without a seal, by listing the folders."""
         sizes, whole = self._sizes("distance"), self.tile_bytes
-        return [tile for tile in self.grid.tiles() if sizes.get(tile_key(tile)) != whole]
+        seals = self._sizes("seal") if self.is_sealed else sizes
+        return [
+            tile
+            for tile in self.grid.tiles()
+            if sizes.get(key := tile_key(tile)) != whole or key not in seals
+        ]
 
     def _sizes(self, array: str) -> dict[str, int]:
         """Name and bytes of every chunk of an array with one chunk per tile."""
+        if not (self.path / array).exists():  # a copy that left empty folders out
+            return {}
         with os.scandir(self.path / array) as entries:
             # No partial ones: another writer may rename it before it can be asked for its size.
             chunks = [one for one in entries if not durable.is_partial(one.name)]
             return {one.name: one.stat().st_size for one in chunks}
+
+    def lacks(self, tile: Tile) -> bool:
+        """Whether a tile is absent: no file, or one whose writer was killed before its seal."""
+        if not self._file(tile).exists():
+            return True
+        return self.is_sealed and not (self.path / "seal" / tile_key(tile)).exists()
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the matrix was replaced, or marked as finished, since it was opened."""
+        return is_replaced(self._root)
 
     @property
     def complete(self) -> bool:
@@ -213,10 +255,50 @@ class TiledMatrix:
         """
         rows, columns = self.grid.shape(self._check_tile(tile))
         try:
-            values = read_chunk(self._file(tile), FLOAT, (self.grid.tile_size,) * 2)
+            values = self._read_sealed(tile)
         except CorruptChunk as error:
             raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
         return values[:rows, :columns]
+
+    def _read_sealed(self, tile: Tile) -> NDArray[np.float32]:
+        """The whole chunk of a tile; CorruptChunk if it is not what was written for it."""
+        expected = self._seal(tile) & _LOW if self.is_sealed else None
+        return read_chunk(self._file(tile), FLOAT, (self.grid.tile_size,) * 2, expected)
+
+    def _seal(self, tile: Tile) -> int:
+        """The seal of a tile, which must be one of this matrix; CorruptChunk for others."""
+        if not self._file(tile).exists():
+            raise CorruptChunk("is missing")
+        try:
+            seal = int(read_chunk(self.path / "seal" / tile_key(tile), SEAL, (1, 1))[0, 0])
+        except CorruptChunk as error:
+            raise CorruptChunk(f"has a seal that {error}") from None
+        if seal != tile_seal(self.fingerprint, tile, seal & _LOW, self._count_checksum(tile)):
+            raise CorruptChunk("has the seal of another tile, matrix or count")
+        return seal
+
+    def seal_of(self, tile: Tile, fingerprint: str) -> bytes:
+        """The chunk that seals `tile`, as it is here, in a matrix with another fingerprint.
+
+        Raises
+        ------
+        DamagedStoreError
+            If the tile's seal here is missing or damaged.
+        """
+        try:
+            checksum = self._seal(tile) & _LOW
+        except CorruptChunk as error:
+            raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
+        return self._encoded_seal(tile, checksum, fingerprint)
+
+    def _encoded_seal(self, tile: Tile, checksum: int, fingerprint: str) -> bytes:
+        seal = tile_seal(fingerprint, tile, checksum, self._count_checksum(tile))
+        return layout.encode(np.full((1, 1), seal, SEAL))
+
+    def _count_checksum(self, tile: Tile) -> int:
+        """The checksum that the count of capped contributions ends with; 0 without one."""
+        file = self.path / "floored" / tile_key(tile)
+        return layout.checksum_of(read_bytes(file, _COUNT_BYTES)) if file.exists() else 0
 
     def write_tile(self, tile: Tile, values: NDArray[np.floating]) -> None:
         """Write tile (i, j) durably: afterwards it is there, whole, whatever happens.
@@ -235,13 +317,19 @@ class TiledMatrix:
             raise InputError(f"`values` of tile {tile} must not hold NaN, which means 'absent'.")
         padded = np.full((self.grid.tile_size,) * 2, np.nan, FLOAT)
         padded[: expected[0], : expected[1]] = values
-        durable.write_bytes(self._file(tile), layout.encode(padded))
+        chunk = layout.encode(padded)
+        files = {self._file(tile): chunk}
+        if self.is_sealed:  # before the tile: without a seal it counts as missing
+            seal = self._encoded_seal(tile, layout.checksum_of(chunk), self.fingerprint)
+            files = {self.path / "seal" / tile_key(tile): seal, **files}
+        durable.write_files(files)
 
     def remove_tile(self, tile: Tile) -> None:
         """Remove a tile, damaged or not, so that it counts as missing."""
         self._file(self._check_tile(tile)).unlink(missing_ok=True)
         durable.sync_folder(self.path / "distance")
-        (self.path / "floored" / tile_key(tile)).unlink(missing_ok=True)
+        for array in ("seal", "floored"):
+            (self.path / array / tile_key(tile)).unlink(missing_ok=True)
 
     def write_floored(self, counts: Mapping[Tile, int]) -> None:
         """Note durably how many contributions to tiles were capped; 0 need not be noted."""
@@ -263,7 +351,7 @@ class TiledMatrix:
         DamagedStoreError
             If a count does not match its checksum.
         """
-        there = self._sizes("floored") if "floored" in self._documents else {}
+        there = self._sizes("floored") if "floored" in self._root.documents else {}
         counts = {}
         for tile in self.grid.tiles():
             if tile_key(tile) in there:
@@ -308,6 +396,8 @@ class TiledMatrix:
 
     def to_array(self) -> NDArray[np.float32]:
         """The full matrix, shape (n_models, n_models), each tile read once; n_models²·4 bytes."""
+        for tile in self.missing()[:1]:  # before memory is taken
+            self.read_tile(tile)
         out = np.empty(self.shape, FLOAT)
         for i, j in self.grid.tiles():
             values = self.read_tile((i, j))
@@ -329,7 +419,7 @@ class TiledMatrix:
         ----------
         report : called as ``report(done, total, key)`` with tiles as unit
         """
-        found = check_members(self.path, skip=("distance", "floored"))
+        found = check_members(self._root, skip=("distance", "floored", "seal"))
         for done, tile in enumerate(self.grid.tiles(), start=1):
             key = f"distance/{tile_key(tile)}"
             reason = self._reason(tile)
@@ -344,7 +434,7 @@ class TiledMatrix:
         rows, columns = self.grid.shape(tile)
         counted = self.path / "floored" / tile_key(tile)
         try:
-            values = read_chunk(self._file(tile), FLOAT, (self.grid.tile_size,) * 2)
+            values = self._read_sealed(tile)
             if counted.exists():
                 read_chunk(counted, COUNT, (1, 1))
         except CorruptChunk as error:
@@ -370,11 +460,48 @@ class TiledMatrix:
         """Add to `attrs`, durably; only while holding `lock`, if others may write."""
         if "inpca" in attrs:
             raise InputError("`attrs` must not have the key 'inpca', which the store uses itself.")
-        attributes, documents = parse_root((self.path / METADATA).read_bytes(), self.path, _REMAKE)
-        attributes |= attrs
-        root = layout.group_document(attributes, documents)
-        durable.write_bytes(self.path / METADATA, layout.to_json(root))
-        self.attrs = {name: value for name, value in attributes.items() if name != "inpca"}
+        root = self._read_root()
+        header = schema.header(**schema.check_header(root.attributes, "matrix", self.path))
+        attributes = {**root.attributes, **attrs, "inpca": header}
+        durable.write_bytes(self.path / METADATA, root_bytes(root.arrays, attributes, root.index))
+        self._root = self._read_root()
+        self.attrs = _without_header(attributes)
+
+
+def _grid(header: Mapping[str, Any], documents: Mapping[str, Document]) -> TileGrid:
+    """The tiles of a matrix; CorruptChunk where its root describes none that inpca makes."""
+    document, size = documents["distance"], header["tile_size"]
+    if type(size) is not int or size < 1 or not isinstance(header["fingerprint"], str):
+        raise CorruptChunk(f"has no tile size ({size!r}) or fingerprint")
+    grid = TileGrid(document["shape"][0], size)
+    if grid.n_tiles > MOST_TILES:
+        raise CorruptChunk(f"describes {grid.n_tiles:,} tiles, where at most {MOST_TILES:,} can be")
+    others = {"floored": floored_document, "seal": seal_document}
+    known = {name: make for name, make in others.items() if name in documents}
+    for name, make in {"distance": distance_document, **known}.items():
+        if documents[name] != make(grid):
+            raise CorruptChunk(f"describes {name!r}, which {layout.NOT_OURS}")
+    return grid
+
+
+def _without_header(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name != "inpca"}
+
+
+def check_matrix(path: Path, report: Report | None = None) -> list[Damage]:
+    """Every file of the matrix at `path` that is not as it was written, by key, with the cure.
+
+    Tiles that are still to be computed are no damage. A matrix that is replaced by a larger one
+    meanwhile is read again.
+    """
+    for _ in range(_TIMES):
+        matrix = TiledMatrix.open(path)
+        absent = {f"distance/{tile_key(tile)}" for tile in matrix.missing() if matrix.lacks(tile)}
+        to_do = set() if matrix.attrs.get("finished") else absent
+        found = [damage for damage in matrix.verify(report) if damage.key not in to_do]
+        if not found or not matrix.is_replaced:
+            break
+    return found
 
 
 def delete_matrix(path: Path) -> None:

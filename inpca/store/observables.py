@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.store import layout, schema
-from inpca.store.files import damaged, read_chunk
-from inpca.store.layout import Array, CorruptChunk, Document
+from inpca.store.files import read_chunk
+from inpca.store.layout import Array, Document
 
 ACTIVATIONS = "activations"
 
@@ -71,17 +71,13 @@ class RowArray:
         """The chunk of `values`, one checkpoint."""
         return layout.encode(np.ascontiguousarray(values, self._dtype)[None])
 
-    def read(self, run: Path, checkpoint: int, cure: str) -> Array:
-        """One checkpoint; DamagedStoreError if its file is missing or damaged."""
-        path = self.path(run, checkpoint)
-        try:
-            return self.decode(path)
-        except CorruptChunk as error:
-            raise damaged(path, error, cure) from None
+    def read(self, run: Path, checkpoint: int, expected: int | None) -> Array:
+        """One checkpoint; CorruptChunk if its file is missing, damaged or another's.
 
-    def decode(self, path: Path) -> Array:
-        """As `read`, of the file `path`; CorruptChunk if it is not what was written."""
-        return np.asarray(read_chunk(path, self._dtype, (1, *self.shape))[0])
+        `expected` is its checksum in the index of the run, if there is one.
+        """
+        path = self.path(run, checkpoint)
+        return np.asarray(read_chunk(path, self._dtype, (1, *self.shape), expected)[0])
 
 
 def row_arrays(documents: Mapping[str, Document]) -> dict[str, RowArray]:
@@ -95,7 +91,9 @@ def row_arrays(documents: Mapping[str, Document]) -> dict[str, RowArray]:
 
 def is_observable(name: str, document: Document) -> bool:
     """Whether an array of a run belongs to a hidden layer."""
-    return document["node_type"] == "array" and "/" in name and _own_name(name) not in _OF_A_SET
+    if document["node_type"] != "array" or "/" not in name or schema.is_checksums(name):
+        return False
+    return _own_name(name) not in _OF_A_SET
 
 
 _OF_A_SET = set(schema.RUN_SET)

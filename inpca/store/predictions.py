@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.errors import InputError
-from inpca.store.run import Run, contiguous
+from inpca.store.files import damaged
+from inpca.store.run import Run, contiguous, cure
 from inpca.store.samples import SampleSet
 
 IGNORANCE, TRUTH = "@ignorance", "@truth"
@@ -56,6 +57,14 @@ class StoredPredictions:
             row.run.check_checkpoint(row.checkpoint)
             if row.run.sample_sets.get(self._set.name) != self._set.fingerprint:
                 self._refuse(row.run)
+            layout = row.run.layout(self._set.name)
+            if (layout.n_samples, layout.n_classes) != self.shape[1:]:
+                raise damaged(
+                    row.run.path,
+                    f"has predictions of shape {(layout.n_samples, layout.n_classes)}, not "
+                    f"{self.shape[1:]} as its ensemble",
+                    cure(row.run.id),
+                )
 
     def _refuse(self, run: Run) -> None:
         name = self._set.name

@@ -5,7 +5,9 @@ What is committed is what the run's root `zarr.json` says in its consolidated me
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,25 @@ from scipy.special import logsumexp
 
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
-from inpca.store.files import Damage, damaged, read_chunk
-from inpca.store.group import METADATA, parse_root
-from inpca.store.layout import Array, CorruptChunk, Document, ShardLayout, digest
+from inpca.store.files import Damage, check_folder, damaged, open_file, read_bytes, read_chunk
+from inpca.store.group import METADATA, Root, check_inner, read_root
+from inpca.store.layout import (
+    ANOTHERS,
+    NOT_OURS,
+    Array,
+    CorruptChunk,
+    Document,
+    ShardLayout,
+    array_document,
+    checksum,
+    checksum_of,
+    digest,
+)
 from inpca.store.observables import ACTIVATIONS, RowArray, is_observable, of_layer, row_arrays
 
 SUFFIX = ".zarr"
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
+_DAMAGES = 1000  # files of one array that a check names one by one
 
 
 class Run:
@@ -50,29 +64,47 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.id = path.name.removesuffix(SUFFIX)
+        self._cure = cure(self.id)
         try:
-            content = (path / METADATA).read_bytes()
-        except FileNotFoundError:
+            check_folder(path)
+            self._root = read_root(path, self._cure)
+        except CorruptChunk as error:
+            raise damaged(path, error, self._cure) from None
+        except (FileNotFoundError, NotADirectoryError):
             if lost_root(path):
                 raise root_error(path) from None
             raise InputError(f"`run_id` must be a recorded run; {self.id!r} is none.") from None
-        attributes, self._documents = parse_root(content, path)
-        schema.check_header(attributes, "run", path)
-        self.config: dict[str, Any] = attributes["config"]
-        self.sample_sets: dict[str, str] = attributes["sample_sets"]
-        self.n_checkpoints = int(self._documents["step"]["shape"][0])
-        self._layouts = {name: self._layout(name) for name in self.sample_sets}
+        self._documents = self._root.documents
+        header = schema.check_header(self._root.attributes, "run", path)
+        try:
+            self.config, self.sample_sets = check_attributes(self._root.attributes, self.id)
+            self.n_checkpoints = int(self._documents["step"]["shape"][0])
+            self._layouts = {name: self._layout(name) for name in self.sample_sets}
+            self._check(header)
+        except CorruptChunk as error:
+            raise damaged(path / METADATA, error, self._cure) from None
+        except KeyError as error:
+            raise damaged(path / METADATA, f"has no array {error}", self._cure) from None
+        self._checksums: dict[str, Array] = {}
 
     def _layout(self, sample_set: str) -> ShardLayout:
-        document = self._documents[f"{sample_set}/log_prob"]
-        try:
-            return ShardLayout.from_document(document)
-        except (CorruptChunk, KeyError, TypeError) as error:
-            raise damaged(self.path / sample_set / "log_prob", error, self._cure) from None
+        return ShardLayout.from_document(self._documents[f"{sample_set}/log_prob"])
 
-    @property
-    def _cure(self) -> str:
-        return cure(self.id)
+    def _check(self, header: Mapping[str, Any]) -> None:
+        """Refuse arrays that do not fit one another, or lead out of the run."""
+        if self.n_checkpoints < 1:
+            raise CorruptChunk("says that no checkpoint is committed")
+        for name, layout in self._layouts.items():
+            check_folder(self.path / name)
+            if layout.n_classes != header.get("n_classes", layout.n_classes):
+                raise CorruptChunk(f"says that {name!r} has {layout.n_classes} classes")
+            if self._documents[f"{name}/digest"]["data_type"] != "uint64":
+                raise CorruptChunk(f"describes digests of {name!r} that are none")
+        for name, document in self._root.arrays.items():
+            if self._is_column(name) and document != column_document(
+                document["data_type"], document["shape"], document
+            ):
+                raise CorruptChunk(f"describes {name!r}, which {NOT_OURS}")
 
     # -- scalars ----------------------------------------------------------------------------------
 
@@ -89,11 +121,12 @@ class Run:
     @property
     def metric_names(self) -> list[str]:
         """The scalar metrics recorded with every checkpoint, in the order they were recorded."""
-        return [
-            name
-            for name, document in self._documents.items()
-            if document["node_type"] == "array" and "/" not in name and name not in schema.RUN
-        ]
+        return [name for name in self._root.arrays if "/" not in name and name not in schema.RUN]
+
+    @property
+    def checksum_names(self) -> list[str]:
+        """The columns that are the index of arrays with one file per checkpoint."""
+        return [name for name in self._root.arrays if schema.is_checksums(name)]
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -112,20 +145,61 @@ class Run:
         Raises
         ------
         DamagedStoreError
-            If its file is missing or damaged.
+            If its file is missing, damaged, or another's.
         """
-        dtype = np.dtype(self._documents[name]["data_type"])
-        chunks = []
-        for path in self._column_files(name):
+        parts = []
+        for number in range(self._n_parts):
             try:
-                chunks.append(read_chunk(path, dtype, (_ROWS,)))
+                parts.append(self._read_part(name, number))
             except CorruptChunk as error:
-                raise damaged(path, error, self._cure) from None
-        return np.concatenate(chunks)[: self.n_checkpoints]
+                path = self.path / column_key(name, number, self._documents[name]["shape"])
+                raise self._damaged(path, error) from None
+        return np.concatenate(parts)
 
-    def _column_files(self, name: str) -> Iterator[Path]:
-        for index in range(-(-self.n_checkpoints // _ROWS)):
-            yield self.path / name / f"c.{index}"
+    @property
+    def _n_parts(self) -> int:
+        """Number of files that each column lies in."""
+        return -(-self.n_checkpoints // _ROWS)
+
+    def _read_part(self, name: str, number: int) -> Array:
+        """The committed rows in one file of a column; CorruptChunk if they are not as written.
+
+        The index knows their checksum, not the file's: a writer that is at work, or was killed,
+        may have put rows behind them that are not committed.
+        """
+        document = self._documents[name]
+        shape = document["shape"]
+        key = column_key(name, number, shape)
+        rows = read_chunk(self.path / key, np.dtype(document["data_type"]), (_ROWS, *shape[1:]))
+        committed = rows[: self.n_checkpoints - number * _ROWS]
+        expected = self._root.expected(key)
+        if expected is not None and expected != rows_checksum(committed):
+            raise CorruptChunk(ANOTHERS)
+        return committed
+
+    def _is_column(self, name: str) -> bool:
+        document = self._documents[name]
+        return len(document["shape"]) == 1 or schema.is_checksums(name)
+
+    def _damaged(self, path: Path, error: object) -> DamagedStoreError:
+        """The error to raise for damage; a run that was recorded anew meanwhile looks like it."""
+        anew = "if the run was recorded anew while it was read, open it again; else "
+        return damaged(path, error, f"{anew if self.is_replaced else ''}{self._cure}")
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether the run was written since it was opened."""
+        return is_replaced(self._root)
+
+    def _expected(self, name: str, checkpoint: int) -> Sequence[int] | None:
+        """Checksums of the inner chunks of one checkpoint of the array `name`; None without."""
+        index = schema.checksums_column(name).name
+        if index not in self._documents:
+            return None
+        if index not in self._checksums:
+            self._checksums[index] = self.column(index)
+        values: Sequence[int] = self._checksums[index][checkpoint].tolist()
+        return values
 
     # -- hidden layers ----------------------------------------------------------------------------
 
@@ -167,7 +241,17 @@ class Run:
         }
 
     def _rows(self, array: RowArray) -> Array:
-        return np.stack([array.read(self.path, k, self._cure) for k in range(self.n_checkpoints)])
+        return np.stack([self._row(array, k) for k in range(self.n_checkpoints)])
+
+    def _row(self, array: RowArray, checkpoint: int) -> Array:
+        try:
+            return self._read_row(array, checkpoint)
+        except CorruptChunk as error:
+            raise self._damaged(array.path(self.path, checkpoint), error) from None
+
+    def _read_row(self, array: RowArray, checkpoint: int) -> Array:
+        expected = self._expected(array.name, checkpoint)
+        return array.read(self.path, checkpoint, expected[0] if expected else None)
 
     def activations(
         self, checkpoint: int, sample_set: str = "train", layer: str | None = None
@@ -186,7 +270,7 @@ class Run:
                 f"Run {self.id!r} has observables but no activations in {sample_set!r}; record it "
                 "with HiddenRecorder(…, activations=True)."
             )
-        return self.row_arrays[names[ACTIVATIONS]].read(self.path, checkpoint, self._cure)
+        return self._row(self.row_arrays[names[ACTIVATIONS]], checkpoint)
 
     # -- predictions ------------------------------------------------------------------------------
 
@@ -210,6 +294,10 @@ class Run:
         layout = self.layout(sample_set)
         self.check_checkpoint(checkpoint)
         start, stop = contiguous(samples, layout.n_samples, "samples")
+        try:
+            self._shard_file(sample_set, checkpoint).close()  # before memory is taken for it
+        except CorruptChunk as error:
+            raise self._shard_error(sample_set, checkpoint, error) from None
         out = np.empty((stop - start, layout.n_classes), np.float32)
         self.read_into(sample_set, checkpoint, start, stop, out)
         return out
@@ -221,24 +309,43 @@ class Run:
         layout = self._layouts[sample_set]
         if stop <= start:
             return
-        path = self._shard(sample_set, checkpoint)
         narrow = layout.dtype != np.float32
         values = np.empty(out.shape, layout.dtype) if narrow else out
         try:
-            read_shard(path, layout, start, stop, values)
+            self._read_shard(sample_set, checkpoint, start, stop, values)
         except CorruptChunk as error:
-            raise damaged(
-                path, f"{error}; {self._what(sample_set, checkpoint)}", self._cure
-            ) from None
+            raise self._shard_error(sample_set, checkpoint, error) from None
         if narrow:
             wide = values.astype(np.float32)
             out[...] = wide - logsumexp(wide, axis=-1, keepdims=True)
 
-    def _what(self, sample_set: str, checkpoint: int) -> str:
-        return f"it holds run {self.id!r}, checkpoint {checkpoint}, sample set {sample_set!r}"
+    def _read_shard(
+        self, sample_set: str, checkpoint: int, start: int, stop: int, out: Array
+    ) -> None:
+        """As `read_into`, in the type on disk; CorruptChunk if it is not what was recorded."""
+        layout = self._layouts[sample_set]
+        expected = self._expected(f"{sample_set}/log_prob", checkpoint)
+        with self._shard_file(sample_set, checkpoint) as file:
+            read_shard(file, layout, start, stop, out, expected)
+        # A run of format 1 has no index, but the digest of each checkpoint as a whole.
+        whole = (start, stop) == (0, layout.n_samples)
+        if expected is None and whole and digest(out) != self.digests(sample_set)[checkpoint]:
+            raise CorruptChunk("is not what was recorded: its digest differs")
 
-    def _shard(self, sample_set: str, checkpoint: int) -> Path:
-        return shard_path(self.path, sample_set, checkpoint)
+    def _shard_file(self, sample_set: str, checkpoint: int) -> FileIO:
+        """The file of a checkpoint, open; CorruptChunk if it is absent or of another size."""
+        file = open_file(shard_path(self.path, sample_set, checkpoint))
+        size, expected = os.fstat(file.fileno()).st_size, self._layouts[sample_set].n_bytes
+        if size != expected:
+            file.close()
+            raise CorruptChunk(f"has {size} bytes, not {expected}")
+        return file
+
+    def _shard_error(
+        self, sample_set: str, checkpoint: int, error: CorruptChunk
+    ) -> DamagedStoreError:
+        what = f"it holds run {self.id!r}, checkpoint {checkpoint}, sample set {sample_set!r}"
+        return self._damaged(shard_path(self.path, sample_set, checkpoint), f"{error}; {what}")
 
     def _check_set(self, sample_set: str) -> None:
         if sample_set not in self.sample_sets:
@@ -258,57 +365,62 @@ class Run:
     # -- check ------------------------------------------------------------------------------------
 
     def check(self) -> list[Damage]:
-        """Everything of the run that is not as it was written; reads all of it."""
-        scalars = [name for name in self._documents if self._is_scalar(self._documents[name])]
-        found = [damage for name in scalars for damage in self._check_column(name)]
+        """Everything of the run that is not as it was written; reads all of it, writes nothing.
+
+        What is found where the run `is_replaced` meanwhile may be no damage: open it again.
+        """
+        found = check_inner(self._root)
+        for name in self._root.arrays:
+            if self._is_column(name):
+                found += self._check_files(partial(self._column_file, name), self._n_parts)
+        # Shards and rows are held against columns: damage of those is reported already.
+        columns = {damage.key.rpartition("/")[0] for damage in found}
         for name in self.sample_sets:
-            found += self._check_shards(name)
+            if columns.isdisjoint((f"{name}/digest", f"{name}/checksum.log_prob")):
+                found += self._check_files(partial(self._shard, name), self.n_checkpoints)
         for array in self.row_arrays.values():
-            found += self._check_rows(array)
+            if schema.checksums_column(array.name).name not in columns:
+                found += self._check_files(partial(self._row_file, array), self.n_checkpoints)
         return found
 
-    def _check_rows(self, array: RowArray) -> Iterator[Damage]:
-        for checkpoint in range(self.n_checkpoints):
-            path = array.path(self.path, checkpoint)
+    def _check_files(
+        self, file: Callable[[int], tuple[Path, Callable[[], Any]]], count: int
+    ) -> list[Damage]:
+        """Read files 0 … `count`; of a thousand damaged ones the rest is not counted one by one."""
+        found: list[Damage] = []
+        for number in range(count):
+            path, read = file(number)
             try:
-                array.decode(path)
+                read()
             except CorruptChunk as error:
-                yield self._damage(path, error)
+                key = path.relative_to(self.path).as_posix()
+                rest = count - number - 1
+                if len(found) == _DAMAGES and rest:
+                    reason = f"{error}; the {rest:,} after it were not read; {self._cure}"
+                    return [*found, Damage(key, reason)]
+                found.append(Damage(key, f"{error}; {self._cure}"))
+        return found
 
-    @staticmethod
-    def _is_scalar(document: Document) -> bool:
-        return document["node_type"] == "array" and len(document["shape"]) == 1
+    def _column_file(self, name: str, number: int) -> tuple[Path, Callable[[], Any]]:
+        key = column_key(name, number, self._documents[name]["shape"])
+        return self.path / key, partial(self._read_part, name, number)
 
-    def _check_column(self, name: str) -> Iterator[Damage]:
-        dtype = np.dtype(self._documents[name]["data_type"])
-        for path in self._column_files(name):
-            try:
-                read_chunk(path, dtype, (_ROWS,))
-            except CorruptChunk as error:
-                yield self._damage(path, error)
+    def _row_file(self, array: RowArray, checkpoint: int) -> tuple[Path, Callable[[], Any]]:
+        return array.path(self.path, checkpoint), partial(self._read_row, array, checkpoint)
 
-    def _check_shards(self, sample_set: str) -> Iterator[Damage]:
+    def _shard(self, sample_set: str, checkpoint: int) -> tuple[Path, Callable[[], Any]]:
+        path = shard_path(self.path, sample_set, checkpoint)
+        return path, partial(self._check_shard, sample_set, checkpoint)
+
+    def _check_shard(self, sample_set: str, checkpoint: int) -> None:
         layout = self._layouts[sample_set]
+        self._shard_file(sample_set, checkpoint).close()  # before memory is taken for it
         out = np.empty((layout.n_samples, layout.n_classes), layout.dtype)
-        digests = self._digests_or_none(sample_set)
-        for checkpoint in range(self.n_checkpoints):
-            path = self._shard(sample_set, checkpoint)
-            try:
-                read_shard(path, layout, 0, layout.n_samples, out)
-                if np.isnan(out).any():
-                    raise CorruptChunk("holds NaN")
-                if digests is not None and digest(out) != digests[checkpoint]:
-                    raise CorruptChunk("is not what was recorded: its digest differs")
-            except CorruptChunk as error:
-                yield self._damage(path, error)
-
-    def _digests_or_none(self, sample_set: str) -> NDArray[np.uint64] | None:
-        """The digests, or None where their own damage is reported already."""
-        name = f"{sample_set}/digest"
-        return None if any(self._check_column(name)) else self.column(name)
-
-    def _damage(self, path: Path, error: CorruptChunk) -> Damage:
-        return Damage(str(path.relative_to(self.path)), f"{error}; {self._cure}")
+        self._read_shard(sample_set, checkpoint, 0, layout.n_samples, out)
+        if np.isnan(out).any():
+            raise CorruptChunk("holds NaN")
+        if digest(out) != self.digests(sample_set)[checkpoint]:
+            raise CorruptChunk("is not what was recorded: its digest differs")
 
 
 def lost_root(path: Path) -> bool:
@@ -348,6 +460,54 @@ def shard_path(run: Path, sample_set: str, checkpoint: int) -> Path:
     return run / sample_set / "log_prob" / f"c.{checkpoint}.0.0"
 
 
+def column_key(name: str, number: int, shape: Sequence[int]) -> str:
+    """The key of file `number` of a column, of which `shape` is the whole."""
+    return f"{name}/" + ".".join(["c", str(number), *["0"] * (len(shape) - 1)])
+
+
+def column_document(dtype: str, shape: Sequence[int], like: Document | schema.Column) -> Document:
+    """The `zarr.json` of a column of a run: a chunk holds 1,024 checkpoints.
+
+    `like` gives the dimensions and attributes.
+    """
+    if isinstance(like, schema.Column):
+        dims: Sequence[str] = like.dims
+        attributes: Mapping[str, Any] = like.attributes
+    else:
+        dims, attributes = like["dimension_names"], like["attributes"]
+    return array_document(shape, np.dtype(dtype), dims, (_ROWS, *shape[1:]), attributes=attributes)
+
+
+def rows_checksum(rows: Array) -> int:
+    """The CRC-32C of committed rows of a column, which the index of the run holds."""
+    return checksum_of(checksum(np.ascontiguousarray(rows)))
+
+
+def check_attributes(
+    attributes: Mapping[str, Any], run_id: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Configuration and sample sets of a run, as its root has them; CorruptChunk for others."""
+    config, sets = attributes.get("config"), attributes.get("sample_sets")
+    owner = attributes["inpca"].get("run", run_id)
+    if owner != run_id:
+        raise CorruptChunk(f"is that of the run {owner!r}, in the folder of {run_id!r}")
+    if not isinstance(config, dict) or not all(
+        isinstance(value, str | bool | int | float | None) for value in config.values()
+    ):
+        raise CorruptChunk("has no configuration that inpca writes")
+    if not isinstance(sets, dict) or not sets or not all(isinstance(s, str) for s in sets.values()):
+        raise CorruptChunk("has no sample sets that inpca writes")
+    return config, sets
+
+
+def is_replaced(root: Root) -> bool:
+    """Whether the store has another root by now: it was written again since it was opened."""
+    try:
+        return read_bytes(root.path / METADATA) != root.content
+    except CorruptChunk:
+        return True
+
+
 def contiguous(part: slice, length: int, name: str) -> tuple[int, int]:
     """Start and stop of a slice with step 1 inside 0 … `length`."""
     start, stop, step = part.indices(length)
@@ -356,26 +516,24 @@ def contiguous(part: slice, length: int, name: str) -> tuple[int, int]:
     return start, max(start, stop)
 
 
-def read_shard(path: Path, layout: ShardLayout, start: int, stop: int, out: Array) -> None:
-    """Copy samples `start` … `stop` of the shard `path` to `out`, reading the inner chunks needed.
+def read_shard(
+    file: FileIO,
+    layout: ShardLayout,
+    start: int,
+    stop: int,
+    out: Array,
+    expected: Sequence[int] | None,
+) -> None:
+    """Copy samples `start` … `stop` of a shard to `out`, reading the inner chunks needed.
 
-    Raises CorruptChunk if the file is absent, of another size, or fails a checksum that was read.
+    Raises CorruptChunk where a checksum fails, or is not the `expected` one of its inner chunk.
     """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != layout.n_bytes:
-                raise CorruptChunk(f"has {size} bytes, not {layout.n_bytes}")
-            # One read where the whole shard is one inner chunk; else the index, then the chunks.
-            whole = file.read() if layout.n_chunks == 1 else None
-            _check_index(file.fileno(), layout, whole)
-            for index in range(start // layout.chunk_samples, -(-stop // layout.chunk_samples)):
-                layout.decode(_inner_chunk(file.fileno(), layout, index, whole), index, start, out)
-    except FileNotFoundError:
-        raise CorruptChunk("is missing") from None
-    except OSError as error:
-        error.filename = os.fspath(path)  # reading, unlike opening, does not say
-        raise
+    # One read where the whole shard is one inner chunk; else the index, then the chunks.
+    whole = file.read() if layout.n_chunks == 1 else None
+    _check_index(file.fileno(), layout, whole)
+    for index in range(start // layout.chunk_samples, -(-stop // layout.chunk_samples)):
+        data = _inner_chunk(file.fileno(), layout, index, whole)
+        layout.decode(data, index, start, out, None if expected is None else expected[index])
 
 
 def _check_index(descriptor: int, layout: ShardLayout, whole: bytes | None) -> None:

@@ -144,14 +144,17 @@ def read_sample_set(path: Path, name: str, expected: Mapping[str, object]) -> Sa
     cure = "restore it from a copy, or make the ensemble again"
     try:
         attributes, members = read_group(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DamagedStoreError(f"Sample set {name!r} is missing ({path}); {cure}.") from None
     schema.check_header(attributes, "samples", path)
-    labels = members["label"].values.astype(np.int64)
+    label = members.get("label")
+    if label is None or label.dims != ("sample",) or label.values.dtype != np.int64:
+        raise DamagedStoreError(f"Sample set {name!r} ({path}) has no labels; {cure}.")
+    labels = label.values.copy()
     labels.flags.writeable = False
     ids = tuple(members["id"].values.tolist()) if "id" in members else None
     fingerprint = _fingerprint(labels, ids)
-    if fingerprint != expected["fingerprint"]:
+    if fingerprint != expected["fingerprint"] or len(labels) != expected["n_samples"]:
         raise DamagedStoreError(
             f"Sample set {name!r} ({path}) is not the one that the ensemble was made with; {cure}."
         )

@@ -8,7 +8,7 @@ and the version of the format; every array carries its unit and meaning as attri
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from inpca.errors import DamagedStoreError, InputError
 
-FORMAT_VERSION = 1
+# 2 (November 2026): documents are sealed, an index says which checksum belongs to which chunk.
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,31 @@ RUN_SET = _by_name(
         _CHECKPOINTS,
     ),
 )
+
+# For every array with one file per checkpoint, in its sample set's group: an index, by which a file
+# that is whole but lies in another's place is found, even where only a part of it is read.
+CHECKSUMS = Column(
+    "checksum.<array>",
+    ("checkpoint", "chunk.<array>"),
+    "uint32",
+    "1",
+    "CRC-32C of each (inner) chunk of the checkpoint in <array>",
+    _CHECKPOINTS,
+)
+
+
+def checksums_column(name: str) -> Column:
+    """The index of the array ``<set>/<array>``; its own name is ``<set>/checksum.<array>``."""
+    group, _, array = name.rpartition("/")
+    dims = tuple(dim.replace("<array>", array) for dim in CHECKSUMS.dims)
+    meaning = CHECKSUMS.meaning.replace("<array>", array)
+    return replace(CHECKSUMS, name=f"{group}/checksum.{array}", dims=dims, meaning=meaning)
+
+
+def is_checksums(name: str) -> bool:
+    """Whether the array `name` of a run is an index."""
+    return name.partition("/")[2].startswith("checksum.")
+
 
 # Of a hidden layer, in a sample set's group; "+" is the larger of two labels, "−" the smaller.
 # Manifolds are those of the classes that the set's labels have, in their order.
@@ -153,6 +179,14 @@ MATRIX = _by_name(
         "contributions (pair, sample) to a tile that the floor has capped",
         "one tile",
     ),
+    Column(
+        "seal",
+        ("band", "band_other"),
+        "uint64",
+        "1",
+        "checksum of a tile (low 32 bits), and of it with its count, its place and the matrix",
+        "one tile",
+    ),
     Column("model", ("model",), "string", "1", "key of the model: run_id/checkpoint"),
     Column("digest", ("model",), "uint64", "1", "identity of the model's predictions"),
 )
@@ -190,7 +224,8 @@ AVERAGE_METRIC = "n_averaged"
 OF_AVERAGES = (*AVERAGE_SETTINGS, AVERAGE_METRIC)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. +=-]{0,199}")
+NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_. +=-]{0,199}"  # of an array, without a way out
+_NAME = re.compile(NAME_PATTERN)
 # Files and folders that end so are leftovers, locks or stores.
 _ENDINGS = (".partial", ".next", ".lock")
 _RUN_ENDINGS = (*_ENDINGS, ".zarr", ".sweep")
@@ -371,7 +406,7 @@ def reserved_metrics(sample_sets: Iterable[str]) -> list[str]:
 
 def header(kind: str, **more: Any) -> dict[str, Any]:
     """The entry ``inpca`` of a store's root attributes."""
-    return {"kind": kind, "format_version": FORMAT_VERSION, **more}
+    return {**more, "kind": kind, "format_version": FORMAT_VERSION}
 
 
 def check_header(attributes: Mapping[str, Any], kind: str, path: Path) -> dict[str, Any]:
@@ -380,7 +415,7 @@ def check_header(attributes: Mapping[str, Any], kind: str, path: Path) -> dict[s
     if not isinstance(entry, dict) or entry.get("kind") != kind:
         raise InputError(f"`path` must be a store of kind {kind!r} made by inpca; {path} is none.")
     version = entry.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise DamagedStoreError(f"{path} has no valid format version ({version!r}).")
     if version > FORMAT_VERSION:
         raise InputError(

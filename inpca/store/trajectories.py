@@ -30,8 +30,7 @@ from inpca.store.files import (
     removed_on_failure,
 )
 from inpca.store.group import Member, check_members, read_group, read_root, write_group
-from inpca.store.matrix import TiledMatrix
-from inpca.store.matrix_layout import tile_key
+from inpca.store.matrix import TiledMatrix, check_matrix
 from inpca.store.table import table_from_members, table_members
 
 _KIND = "trajectories"
@@ -116,12 +115,13 @@ def open_trajectories(path: str | os.PathLike[str]) -> StoredTrajectories:
     """
     path = Path(path)
     try:
-        attributes, _ = read_root(path)
+        root = read_root(path)
     except (FileNotFoundError, NotADirectoryError):
         raise no_store(path, "trajectory distances", _MAKE) from None
+    attributes = root.attributes
     schema.check_header(attributes, _KIND, path)
-    _, members = read_group(path)
-    _, table = read_group(path, "runs/")
+    _, members = read_group(path, "", root)
+    _, table = read_group(path, "runs/", root)
     runs = table_from_members(table)
     runs.index.name = "run"
     return StoredTrajectories(
@@ -140,17 +140,13 @@ def check_trajectories(path: str | os.PathLike[str]) -> list[Damage]:
     Tiles that are still to be computed are no damage.
     """
     store = open_trajectories(path)
-    found = check_members(store.path)
+    found = check_members(read_root(store.path))
     for number in range(len(store.s)):
         place = store.matrix_path(number)
         if place.exists():
-            matrix = TiledMatrix.open(place)
-            absent = {f"distance/{tile_key(tile)}" for tile in matrix.missing()}
-            lost = set() if matrix.attrs.get("finished") else absent
             found += [
                 Damage(f"{place.name}/{damage.key}", damage.reason)
-                for damage in matrix.verify()
-                if damage.key not in lost
+                for damage in check_matrix(place)
             ]
     return found
 

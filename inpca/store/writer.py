@@ -25,7 +25,7 @@ from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
 from inpca.store.deletion import forget_deletion
 from inpca.store.files import file_lock, remove, sweep, take
-from inpca.store.group import METADATA, metadata_files
+from inpca.store.group import METADATA, inner_files, repeat_metadata, root_bytes
 from inpca.store.intake import (
     Intake,
     check_is_mapping,
@@ -36,11 +36,22 @@ from inpca.store.intake import (
 )
 from inpca.store.layout import Document, ShardLayout
 from inpca.store.observables import RowArray, check_observables, declaration
-from inpca.store.run import SUFFIX, Run, lost_root, root_error, shard_path
+from inpca.store.run import (
+    SUFFIX,
+    Run,
+    column_document,
+    column_key,
+    lost_root,
+    root_error,
+    rows_checksum,
+    shard_path,
+)
 from inpca.store.samples import SampleSet
 from inpca.store.settings import same_settings
 
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
+# A link in a stranger's ensemble leads nowhere.
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
 
 
 class RunWriter:
@@ -81,6 +92,8 @@ class RunWriter:
         self._observables: set[str] = set()
         self._arrays: dict[str, RowArray] = {}
         self._n_committed = 0
+        self._index: dict[str, int] = {}  # checksum of the committed rows in each file of a column
+        self._has_checksums = True  # not in a run that was begun in format 1
         self._lock = file_lock(runs.parent / ".locks" / f"{run_id}.lock")
         if not take(self._lock):
             raise InputError(
@@ -120,6 +133,7 @@ class RunWriter:
                 f"not {self._config}; leave it out, or use another run id."
             )
         sweep(self.path)
+        repeat_metadata(self.path)
         self._config = run.config
         self._set_names = list(run.sample_sets)
         self._layouts = {name: run.layout(name) for name in self._set_names}
@@ -128,8 +142,12 @@ class RunWriter:
         self._arrays = run.row_arrays
         self._observables = set(run.observable_names)
         names += sorted(self._observables - set(self._arrays))
+        names += run.checksum_names
+        self._has_checksums = bool(run.checksum_names)
         self._columns = {name: run.column(name).tolist() for name in names}
         self._columns_on_disk = set(names)
+        for name in names:
+            self._index_column(name, 0, self._n_committed)
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -214,29 +232,47 @@ class RunWriter:
             columns[name] = [exact_number(value, f"`metrics[{name!r}]`") for value in values]
         columns |= scalars
         for name, block in blocks.items():
-            columns[f"{name}/digest"] = self._write_shards(name, block, first)
-        self._write_arrays(arrays, first)
+            columns |= self._write_shards(name, block, first)
+        columns |= self._write_arrays(arrays, first)
         self._observables = {*scalars, *arrays}
         self._extend(columns, first, len(step))
         self._set_names = list(blocks)
 
-    def _write_shards(self, sample_set: str, block: NDArray[np.floating], first: int) -> list[int]:
-        """Write one file per checkpoint, not yet fsynced; return the digests."""
+    def _write_shards(
+        self, sample_set: str, block: NDArray[np.floating], first: int
+    ) -> dict[str, list[Any]]:
+        """Write one file per checkpoint, not yet fsynced; return the columns of their identity."""
         shards = self._layout(sample_set)
         path = shard_path(self.path, sample_set, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
+        checksums = []
         for offset, values in enumerate(block):
+            shard = shards.encode(values)
             # In place: until the commit nobody reads this key, whatever a killed writer left there.
-            _write_all(shard_path(self.path, sample_set, first + offset), shards.encode(values))
-        return [layout.digest(values) for values in block]
+            _write_all(shard_path(self.path, sample_set, first + offset), shard)
+            checksums.append(shards.checksums(shard).tolist())
+        columns: dict[str, list[Any]] = {
+            f"{sample_set}/digest": [layout.digest(values) for values in block]
+        }
+        return columns | self._checksums(f"{sample_set}/log_prob", checksums)
 
-    def _write_arrays(self, arrays: Mapping[str, NDArray[Any]], first: int) -> None:
-        """Write one file per checkpoint of each array, not yet fsynced."""
+    def _write_arrays(self, arrays: Mapping[str, NDArray[Any]], first: int) -> dict[str, list[Any]]:
+        """Write one file per checkpoint of each array, not yet fsynced; return their checksums."""
+        columns: dict[str, list[Any]] = {}
         for name, block in arrays.items():
             array = self._arrays.setdefault(name, RowArray(name, block.shape[1:]))
             array.path(self.path, 0).parent.mkdir(parents=True, exist_ok=True)
+            checksums = []
             for offset, values in enumerate(block):
-                _write_all(array.path(self.path, first + offset), array.encode(values))
+                chunk = array.encode(values)
+                _write_all(array.path(self.path, first + offset), chunk)
+                checksums.append([layout.checksum_of(chunk)])
+            columns |= self._checksums(name, checksums)
+        return columns
+
+    def _checksums(self, name: str, rows: list[list[int]]) -> dict[str, list[Any]]:
+        """The index of the array `name`, as a column; none where the run has no such index."""
+        return {schema.checksums_column(name).name: rows} if self._has_checksums else {}
 
     def _layout(self, sample_set: str) -> ShardLayout:
         """The layout the run was begun with; planned once, where this is its beginning."""
@@ -261,18 +297,22 @@ class RunWriter:
         durable.write_files(self._chunks(n_checkpoints), self._shards(n_checkpoints))
         if self._n_committed == 0:  # the folders are new as well
             durable.sync_all([self.path.parent, *(self.path / name for name in self._set_names)])
-        metadata = metadata_files(self.path, self._documents(n_checkpoints), self._attributes())
-        durable.write_bytes(self.path / METADATA, metadata.pop(self.path / METADATA))
+        documents = self._documents(n_checkpoints)
+        root = root_bytes(documents, self._attributes(), self._index)
+        durable.write_bytes(self.path / METADATA, root)
+        if self._n_committed == 0:  # later `close` repeats what is committed
+            for path, content in inner_files(self.path, documents).items():
+                durable.write_bytes(path, content, sync=False)
         self._n_committed, self._columns_on_disk = n_checkpoints, set(self._columns)
-        # Repeats what is committed; `close` makes it durable.
-        for path, content in metadata.items():
-            durable.write_bytes(path, content, sync=False)
 
     def _forget_staged(self) -> None:
         for name in set(self._columns) - self._columns_on_disk:
             del self._columns[name]
         for values in self._columns.values():
             del values[self._n_committed :]
+        self._index = {}
+        for name in self._columns:
+            self._index_column(name, 0, self._n_committed)
         if self._n_committed == 0:
             self._set_names, self._observables, self._arrays = [], set(), {}
 
@@ -289,16 +329,26 @@ class RunWriter:
             dtype = np.dtype(self._declaration(name).dtype)
             first = self._n_committed if name in self._columns_on_disk else 0
             (self.path / name).mkdir(parents=True, exist_ok=True)
-            for index in range(first // _ROWS, -(-n_checkpoints // _ROWS)):
-                rows = values[index * _ROWS : (index + 1) * _ROWS]
-                chunk = np.full(_ROWS, np.nan if dtype.kind == "f" else 0, dtype)
-                chunk[: len(rows)] = np.array(rows, dtype)
-                chunks[self.path / name / f"c.{index}"] = layout.encode(chunk)
+            for number in range(first // _ROWS, -(-n_checkpoints // _ROWS)):
+                rows = np.array(values[number * _ROWS : (number + 1) * _ROWS], dtype)
+                chunk = np.full((_ROWS, *rows.shape[1:]), np.nan if dtype.kind == "f" else 0, dtype)
+                chunk[: len(rows)] = rows
+                chunks[self.path / column_key(name, number, rows.shape)] = layout.encode(chunk)
+            self._index_column(name, first, n_checkpoints)
         return chunks
+
+    def _index_column(self, name: str, first: int, stop: int) -> None:
+        """Note the checksum of the rows in each file of a column that has some of first … stop."""
+        dtype, values = np.dtype(self._declaration(name).dtype), self._columns[name]
+        for number in range(first // _ROWS, -(-stop // _ROWS)):
+            rows = np.array(values[number * _ROWS : min(stop, (number + 1) * _ROWS)], dtype)
+            self._index[column_key(name, number, rows.shape)] = rows_checksum(rows)
 
     def _declaration(self, name: str) -> schema.Column:
         if name.endswith("/digest"):
             return schema.RUN_SET["digest"]
+        if schema.is_checksums(name):
+            return schema.checksums_column(name.replace("/checksum.", "/", 1))
         if name in self._observables:
             return declaration(name)
         return schema.RUN.get(name) or schema.metric_column(name, self._intake.sample_sets)
@@ -308,13 +358,8 @@ class RunWriter:
         documents = {}
         for name in self._columns:
             column = self._declaration(name)
-            documents[name] = layout.array_document(
-                (n_checkpoints,),
-                np.dtype(column.dtype),
-                column.dims,
-                (_ROWS,),
-                attributes=column.attributes,
-            )
+            shape = (n_checkpoints, *np.shape(self._columns[name][0]))
+            documents[name] = column_document(column.dtype, shape, column)
         for name in self._set_names:
             attributes = schema.RUN_SET["log_prob"].attributes
             document = self._layout(name).document(n_checkpoints, attributes)
@@ -324,7 +369,7 @@ class RunWriter:
     def _attributes(self) -> dict[str, Any]:
         sets = self._intake.sample_sets
         return {
-            "inpca": schema.header("run", n_classes=self._intake.n_classes),
+            "inpca": schema.header("run", run=self.id, n_classes=self._intake.n_classes),
             "config": self._config,
             "sample_sets": {name: sets[name].fingerprint for name in self._set_names},
         }
@@ -339,8 +384,7 @@ class RunWriter:
             if self._n_committed == 0:
                 remove(self.path)
             else:
-                documents = self._documents(self._n_committed)
-                durable.write_files(metadata_files(self.path, documents, self._attributes()))
+                repeat_metadata(self.path)
         finally:
             self._lock.release()
 
@@ -375,5 +419,5 @@ def run_ids(runs: Path) -> list[str]:
 
 def _write_all(path: Path, data: bytes) -> None:
     """Write a new file, not fsynced; truncated first if a killed writer left one."""
-    with open(path, "wb") as file:
+    with open(os.open(path, _WRITE, 0o666), "wb") as file:
         file.write(data)

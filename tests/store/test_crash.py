@@ -51,6 +51,7 @@ while True:
     ens = inpca.open_ensemble(path)
     run = ens.run("a")
     assert ens.check() == [], ens.check()
+    ens.tidy()
     plain = zarr.open_group(f"{path}/runs/a.zarr", mode="r", use_consolidated=False)
     assert plain["train/log_prob"].shape[0] == plain["step"].shape[0] == run.n_checkpoints
     assert len(ens.models) == run.n_checkpoints
@@ -102,13 +103,15 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert not list(ensemble.path.rglob("*.partial"))
 
 
-def test_check__removes_leftovers_of_the_dead_but_not_of_a_writer_at_work(recorded):
+def test_tidy__removes_leftovers_of_the_dead_but_not_of_a_writer_at_work(recorded):
     for run in ("cnn", "mlp"):
         (recorded.path / "runs" / f"{run}.zarr" / "zarr.json.1.partial").write_bytes(b"x")
     with recorded.start_run("cnn", resume=True):
         at_work = recorded.path / "runs" / "cnn.zarr" / "zarr.json.2.partial"
         at_work.write_bytes(b"x")
         assert recorded.check() == []
+        assert len(list(recorded.path.rglob("*.partial"))) == 2, "check only reads"
+        recorded.tidy()
         assert list(recorded.path.rglob("*.partial")) == [at_work]
 
 

@@ -77,7 +77,9 @@ def test_swapped_shards__are_found_by_their_digest(recorded):
     shutil.copy(folder / "c.1.0.0", folder / "c.2.0.0")
     found = recorded.check()
     assert [damage.key for damage in found] == ["runs/cnn.zarr/test/log_prob/c.2.0.0"]
-    assert "digest" in found[0].reason
+    assert "not the chunk that was written here" in found[0].reason
+    with pytest.raises(DamagedStoreError, match="not the chunk that was written here"):
+        recorded.run("cnn").log_probs("test", 2, slice(0, 3))
 
 
 @pytest.mark.parametrize("harm", [empty, truncate, zero])

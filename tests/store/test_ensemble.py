@@ -9,6 +9,7 @@ import pytest
 
 import inpca
 from inpca.errors import DamagedStoreError, InputError
+from inpca.store.schema import FORMAT_VERSION
 
 N, C = 30, 4
 LABELS = {"train": np.arange(N) % C}
@@ -117,18 +118,18 @@ def test_open_ensemble__of_a_newer_version__says_upgrade(tmp_path):
     make(tmp_path / "e")
     manifest = tmp_path / "e" / "ensemble.json"
     content = json.loads(manifest.read_text())
-    content["inpca"]["format_version"] = 2
+    content["inpca"]["format_version"] = FORMAT_VERSION + 1
     manifest.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"version 2.*upgrade inpca"):
+    with pytest.raises(InputError, match=r"version \d.*upgrade inpca"):
         inpca.open_ensemble(tmp_path / "e")
 
 
 def test_run_of_a_newer_version__says_upgrade(recorded):
     root = recorded.path / "runs" / "cnn.zarr" / "zarr.json"
     content = json.loads(root.read_text())
-    content["attributes"]["inpca"]["format_version"] = 2
+    content["attributes"]["inpca"]["format_version"] = FORMAT_VERSION + 1
     root.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"version 2.*upgrade inpca"):
+    with pytest.raises(InputError, match=r"version \d.*upgrade inpca"):
         recorded.run("cnn")
 
 

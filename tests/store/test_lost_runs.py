@@ -76,6 +76,7 @@ def test_deletion_that_was_cut_off__is_no_damage_and_is_finished(recorded):
     run.rename(run.with_name("cnn.zarr.1234.partial"))
     assert recorded.runs == ["mlp"]
     assert found(recorded) == {}
+    recorded.tidy()
     assert [path.name for path in run.parent.iterdir()] == ["mlp.zarr"]
 
 

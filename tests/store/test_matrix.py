@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.store.matrix import TiledMatrix
+from inpca.store.schema import FORMAT_VERSION
 
 M, T = 11, 4
 
@@ -142,7 +143,7 @@ def test_open__of_a_newer_version__says_upgrade(full):
     matrix, _ = full
     root = matrix.path / "zarr.json"
     content = json.loads(root.read_text())
-    content["attributes"]["inpca"]["format_version"] = 2
+    content["attributes"]["inpca"]["format_version"] = FORMAT_VERSION + 1
     root.write_text(json.dumps(content))
     with pytest.raises(InputError, match="upgrade inpca"):
         TiledMatrix.open(matrix.path)
@@ -180,13 +181,18 @@ def test_harmed_tile__is_found_named_and_can_be_written_again(full, harm):
 
 def test_verify__finds_nan_and_a_harmed_list_of_models(tmp_path, recorded):
     from inpca.store import layout
+    from inpca.store.matrix_layout import tile_seal
 
     matrix = TiledMatrix.create(
         tmp_path / "D.zarr", n_models=7, tile_size=7, fingerprint="f", models=recorded.models
     )
     bad = np.zeros((7, 7), np.float32)
     bad[2, 3] = np.nan
-    (matrix.path / "distance" / "c.0.0").write_bytes(layout.encode(bad))
+    chunk = layout.encode(bad)
+    (matrix.path / "distance" / "c.0.0").write_bytes(chunk)
+    seal = np.full((1, 1), tile_seal("f", (0, 0), layout.checksum_of(chunk), 0), np.uint64)
+    (matrix.path / "seal").mkdir(exist_ok=True)
+    (matrix.path / "seal" / "c.0.0").write_bytes(layout.encode(seal))
     (matrix.path / "models" / "run" / "c.0").write_bytes(b"")
     found = {damage.key: damage.reason for damage in matrix.verify()}
     assert "NaN" in found.pop("distance/c.0.0")
@@ -227,9 +233,9 @@ def test_matrix_killed_while_writing_a_tile__has_it_whole_or_not_at_all(tmp_path
 import os, signal, sys
 import numpy as np
 from inpca.store.matrix import TiledMatrix
-matrix = TiledMatrix.create(sys.argv[1], n_models=8, tile_size=4, fingerprint="f")
+matrix = TiledMatrix.create(sys.argv[1], n_models=12, tile_size=4, fingerprint="f")
 tiles = list(matrix.grid.tiles())
-for moment in (1, 2, 3):
+for moment in (1, 2, 3, 4):
     child = os.fork()
     if child == 0:
         calls, real = [0], os.fsync
@@ -246,5 +252,6 @@ print([tile for tile in tiles if tile not in matrix.missing()])
 with matrix.lock():
     assert not [name for name in os.listdir(matrix.path / "distance") if "partial" in name]
 """
-    # Killed at the file's fsync: absent. At the folder's, after the rename: whole.
-    assert script(code, tmp_path / "D.zarr").strip() == "[(0, 1), (1, 1)]"
+    # Killed at a file's fsync, the seal's or the tile's: absent. At a folder's, after the renames:
+    # whole.
+    assert script(code, tmp_path / "D.zarr").strip() == "[(0, 2), (1, 1)]"

@@ -1,6 +1,7 @@
 """A run: recording, the commit protocol, what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from scipy.special import log_softmax
 
 import inpca
 from inpca.errors import InputError
+from inpca.store.group import read_root
 from inpca.store.run import shard_path
 
 N, C = 30, 4
@@ -48,8 +50,12 @@ def test_append__gives_the_same_files_as_add_run(ensemble, probs):
     whole, each = (ensemble.path / "runs" / f"{name}.zarr" for name in ("whole", "each"))
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(each) for path in each.rglob("*") if path.is_file())
+    files.remove(Path("zarr.json"))  # which names its owner
     for file in files:
         assert (whole / file).read_bytes() == (each / file).read_bytes(), file
+    roots = [read_root(path) for path in (whole, each)]
+    assert roots[0].index == roots[1].index
+    assert roots[0].documents == roots[1].documents
 
 
 def test_append__computes_loss_and_error(ensemble, probs):
@@ -161,17 +167,21 @@ def test_run_opened_before_a_commit__keeps_to_what_it_saw(recorded, probs):
     assert recorded.predictions().shape[0] == 8
 
 
-def test_every_zarr_json__agrees_with_the_root_after_each_append(ensemble, probs):
+def test_every_zarr_json__is_sealed_and_agrees_with_the_root_once_the_writer_is_closed(
+    ensemble, probs
+):
     path = ensemble.path / "runs" / "a.zarr"
-    with ensemble.start_run("a") as writer:
-        for index in range(3):
+    for index in range(3):
+        with ensemble.start_run("a", resume=True) as writer:
             record(writer, probs, 1, first=index)
-            root = json.loads((path / "zarr.json").read_bytes())
-            for name, document in root["consolidated_metadata"]["metadata"].items():
-                own = json.loads((path / name / "zarr.json").read_bytes())
-                if document["node_type"] == "array":
-                    assert own == document
-                    assert own["shape"][0] == index + 1
+            assert ensemble.check() == []
+        root = json.loads((path / "zarr.json").read_bytes())
+        for name, document in root["consolidated_metadata"]["metadata"].items():
+            own = json.loads((path / name / "zarr.json").read_bytes())
+            if document["node_type"] == "array":
+                assert len(own["attributes"].pop("inpca_checksum")) == 8
+                assert own == document
+                assert own["shape"][0] == index + 1
 
 
 # -- one writer, one id ---------------------------------------------------------------------------
