@@ -193,10 +193,11 @@ def _check_words(
     runs: Iterable[str], config: Mapping[str, Any] | None, job: _Import
 ) -> dict[str, Any]:
     """Refuse bad ids and columns now: once a file has been written is too late."""
-    from inpca.store.schema import check_config, check_run_id
+    from inpca.store.schema import check_config, check_new_run_id, check_run_id
 
-    for run in runs:
-        check_run_id(run, "`run` (--run; by default the file's name)")
+    ids = [check_run_id(run, "`run` (--run; by default the file's name)") for run in runs]
+    for run in ids:
+        check_new_run_id(run, ids)
     return check_config(config, job.labels)
 
 
@@ -276,7 +277,12 @@ def _check_order(what: str, labels: Labels, expected: Labels) -> None:
 
 
 def _check_runs_are_new(target: "Ensemble", runs: list[str], restart: bool) -> None:
-    taken = [] if restart else sorted(set(runs) & set(target.runs))
+    from inpca.store.schema import check_new_run_id
+
+    there = set(target.runs)
+    for run in set(runs) - there:
+        check_new_run_id(run, there)
+    taken = [] if restart else sorted(set(runs) & there)
     if taken:
         raise InputError(
             f"Run {taken[0]!r} exists already in {target.path}; import it under another id (run=, "

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.errors import InputError, MissingExtraError
+from inpca.store.intake import epoch_number, whole_number
 
 # What a file calls its arrays, unless `names` says otherwise.
 NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
@@ -171,17 +172,18 @@ def _archived(
     n = lengths.pop()
     step = _counter(arrays, names["step"], np.arange(n), path)
     epoch = _counter(arrays, names["epoch"], np.full(n, np.nan), path)
-    if (step != np.floor(step)).any():
-        raise InputError(f"`{names['step']}` in {path} must be whole numbers, not {step}.")
-    if (np.diff(step) <= 0).any():
-        at = int(np.argmax(np.diff(step) <= 0))
+    where = {name: f"`{names[name]}` in {path}" for name in ("step", "epoch")}
+    step = np.array([whole_number(value, where["step"]) for value in step.tolist()], np.int64)
+    epoch = np.array([epoch_number(value, where["epoch"]) for value in epoch.tolist()])
+    if (step[1:] <= step[:-1]).any():
+        at = int(np.argmax(step[1:] <= step[:-1]))
         raise InputError(
             f"`{names['step']}` in {path} must increase from one checkpoint to the next, but "
-            f"{step[at]:g} is followed by {step[at + 1]:g}; sort the checkpoints, each once."
+            f"{step[at]} is followed by {step[at + 1]}; sort the checkpoints, each once."
         )
     for name, values in labels.items():
         check_labels(values, predictions[name].shape[1:], f"`{keys[name]}` in {path}")
-    return ArchivedRun(path, predictions, labels, step.astype(np.int64), epoch.astype(np.float64))
+    return ArchivedRun(path, predictions, labels, step, epoch)
 
 
 def check_labels(labels: NDArray[np.int64], shape: tuple[int, int], where: str) -> None:

@@ -14,6 +14,7 @@ from inpca.errors import InputError, ResourceError
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
+from inpca.store.settings import beyond_float64
 from inpca.units import format_bytes
 
 Arrays = dict[str, NDArray[Any]]
@@ -67,10 +68,11 @@ def _columns(table: pd.DataFrame) -> Arrays:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column) and not column.hasnans:
             columns[str(name)] = column.to_numpy()
-        elif pd.api.types.is_numeric_dtype(column):
+        elif pd.api.types.is_numeric_dtype(column) and not beyond_float64(column):
             columns[str(name)] = column.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
-            columns[str(name)] = column.fillna("").astype(str).to_numpy(dtype=np.str_)
+            texts = column.astype(object).where(column.notna(), "")
+            columns[str(name)] = texts.astype(str).to_numpy(dtype=np.str_)
     return columns
 
 

@@ -16,6 +16,8 @@ from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.files import Damage
 from inpca.store.matrix import TiledMatrix
+from inpca.store.schema import plain_scalar
+from inpca.store.settings import setting_labels
 from inpca.units import format_bytes
 
 if TYPE_CHECKING:
@@ -79,9 +81,9 @@ def _describe_column(column: "pd.Series[Any]") -> dict[str, Any]:
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         if not len(values):
             return {"min": None, "max": None}
-        return {"min": values.min().item(), "max": values.max().item()}
-    different = values.astype(str).unique()
-    return {"n_values": len(different), "values": different[:_SHOWN_VALUES].tolist()}
+        return {"min": plain_scalar(values.min()), "max": plain_scalar(values.max())}
+    different = list(dict.fromkeys(setting_labels(values.tolist())))
+    return {"n_values": len(different), "values": different[:_SHOWN_VALUES]}
 
 
 def _column_line(column: dict[str, Any]) -> str:
@@ -89,10 +91,15 @@ def _column_line(column: dict[str, Any]) -> str:
         low, high = column["min"], column["max"]
         if low is None:
             return "empty"
-        return f"{low:.4g}" if low == high else f"{low:.4g} … {high:.4g}"
+        return _number(low) if low == high else f"{_number(low)} … {_number(high)}"
     shown = ", ".join(column["values"])
     n_values = column["n_values"]
     return shown if n_values <= _SHOWN_VALUES else f"{shown}, … ({n_values} values)"
+
+
+def _number(value: float) -> str:
+    """A number in few digits, whole ones in all of theirs: a rounded seed is another seed."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _describe_matrix(path: Path) -> dict[str, Any]:

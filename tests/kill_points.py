@@ -388,8 +388,10 @@ def delete_trajectories(path: Path) -> None:
 
 
 def delete_run(path: Path) -> None:
-    with opened(path).start_run("a", restart=True):
-        pass
+    made = opened(path)
+    if "a" in made.runs:
+        made.delete_run("a")
+    made.tidy()
 
 
 def list_models(path: Path) -> None:

@@ -7,6 +7,7 @@ import typer
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Output, Quiet
 from inpca.cli.services import print_json, print_record
+from inpca.errors import InputError
 
 
 def info(path: EnsemblePath, as_json: Json = False) -> None:
@@ -33,6 +34,38 @@ def check(path: EnsemblePath, as_json: Json = False, quiet: Quiet = False) -> No
         typer.echo(f"{len(damages)} damaged" if damages else "no damage found", err=True)
     if damages:
         raise typer.Exit(4)
+
+
+def delete(
+    path: EnsemblePath,
+    runs: Annotated[list[str], typer.Argument(help="ids of the runs", show_default=False)],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Delete runs with their predictions, for good.
+
+    Distances and embeddings keep what they hold of them.
+    """
+    from inpca.store.deletion import check_is_there
+
+    ensemble = inpca.open_ensemble(path)
+    for run in runs:  # all are looked at before the first is gone
+        check_is_there(ensemble.path, run)
+    if not yes:
+        words = f"{len(runs)} runs" if len(runs) > 1 else f"run {runs[0]}"
+        _confirm(f"Delete {words} of {path} for good?")
+    for run in dict.fromkeys(runs):
+        ensemble.delete_run(run)
+        typer.echo(f"deleted {run}", err=True)
+
+
+def _confirm(question: str) -> None:
+    """Go on only if the answer is yes."""
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # nobody there to answer
+        agreed = False
+    if not agreed:
+        raise InputError("Nothing was deleted: the question was not answered with yes; pass --yes.")
 
 
 def doctor(as_json: Json = False) -> None:
@@ -62,5 +95,6 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command()(info)
     app.command()(check)
+    app.command()(delete)
     app.command()(doctor)
     app.command()(export)

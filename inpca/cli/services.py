@@ -44,7 +44,14 @@ def one_embedding(ensemble: Any, place: Path, held: Path | None = None) -> Itera
 
 
 def print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
+    typer.echo(json.dumps(value, indent=2, default=_as_json))
+
+
+def _as_json(value: object) -> str | None:
+    """What JSON has no word for: a missing integer of pandas is null, anything else its text."""
+    import pandas as pd
+
+    return None if value is pd.NA else str(value)
 
 
 def print_record(record: dict[str, Any], lines: list[str], as_json: bool) -> None:

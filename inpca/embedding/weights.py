@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.embedding.labels import are_positions, as_series, refuse_masked
 from inpca.embedding.pairs import Float64
 from inpca.errors import InputError
-from inpca.store.catalogue import AVERAGE_OF
 
 Weights = ArrayLike | str
 
@@ -132,6 +131,4 @@ def is_reference(models: pd.DataFrame) -> NDArray[np.bool_]:
     found = np.array([str(key).startswith("@") for key in models.index], dtype=bool)
     if "kind" in models.columns:
         found |= (models["kind"].astype(str) == "reference").to_numpy(dtype=bool)
-    if AVERAGE_OF in models.columns:
-        found |= models[AVERAGE_OF].notna().to_numpy(dtype=bool)
     return found

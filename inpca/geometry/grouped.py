@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -32,8 +33,9 @@ from inpca.geometry.averages import (
     normalised_weights,
 )
 from inpca.reporting import ProgressArgument, reporting
-from inpca.store.catalogue import AVERAGE_OF
+from inpca.store import schema
 from inpca.store.ensemble import Ensemble, open_ensemble
+from inpca.store.settings import same_settings, setting_key
 from inpca.store.writer import RunWriter
 
 Float64 = NDArray[np.float64]
@@ -140,13 +142,28 @@ def average_groups(
     n_groups, done = sum(len(run.groups) for run in runs), 0
     with reporting(progress, f"{how} averages") as report:
         for run_id, config, one in zip(ids, settings, members):
-            with ensemble.start_run(run_id, config, resume=not restart, restart=restart) as writer:
+            with _writer(ensemble, run_id, config, restart) as writer:
                 for index in range(writer.n_checkpoints, len(one.run.groups)):
                     one.append(writer, index, how, memory, workers)
                     report(done + index, n_groups, run_id)
             done += len(one.run.groups)
             report(done, n_groups, f"{run_id}, {done:,} of {n_groups:,} averages")
     return ids
+
+
+def _writer(ensemble: Ensemble, run_id: str, config: Mapping[str, Any], restart: bool) -> RunWriter:
+    """As `Ensemble.start_run`, with the settings in `config` that mark averages."""
+    return RunWriter(
+        ensemble.path / "runs",
+        run_id,
+        config,
+        ensemble.sample_sets,
+        ensemble.n_classes,
+        ensemble.dtype,
+        resume=not restart,
+        restart=restart,
+        averages=True,
+    )
 
 
 def grouped_runs(
@@ -176,10 +193,15 @@ def grouped_runs(
 
 
 def _split(table: pd.DataFrame, columns: list[str]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The values of `columns` and the rows that have them, sorted; exact, and of one kind each."""
     if not columns:
         yield (), table
         return
-    yield from table.groupby(columns, sort=True, observed=True)
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, values in enumerate(zip(*(table[column].tolist() for column in columns))):
+        rows.setdefault(tuple(map(setting_key, values)), []).append(row)
+    for keys in sorted(rows):
+        yield tuple(value for _, value in keys), table.iloc[rows[keys]]
 
 
 def _check_columns(models: pd.DataFrame, columns: list[str]) -> None:
@@ -220,7 +242,7 @@ def _group(rows: pd.DataFrame, given: "pd.Series[Any] | None", name: str) -> Gro
     return Group(
         keys=rows.index.tolist(),
         weights=normalised_weights(weights, len(rows)),
-        step=round(float(rows["step"].mean())),
+        step=round(Fraction(sum(rows["step"].tolist()), len(rows))),
         epoch=float(rows["epoch"].mean()),
     )
 
@@ -251,7 +273,7 @@ def _refuse_doubles(ids: list[str]) -> None:
 def _refuse_others(ensemble: Ensemble, settings: Mapping[str, dict[str, Any]]) -> None:
     there = set(open_ensemble(ensemble.path).models["run"])
     for run_id, config in settings.items():
-        if run_id in there and ensemble.run(run_id).config != config:
+        if run_id in there and not same_settings(ensemble.run(run_id).config, config):
             raise InputError(
                 f"Run {run_id!r} is there already and holds something else, or an average of other "
                 "models; choose another `name`, or replace it with restart=True (--restart)."
@@ -274,13 +296,14 @@ class _Members:
         shared = {
             key: value
             for key, value in first.items()
-            if all(config.get(key) == value for config in others)
+            if key not in schema.OF_AVERAGES
+            and all(setting_key(config.get(key)) == setting_key(value) for config in others)
         }
         given = [by] if isinstance(by, str) else list(by)
         columns = ["groups"] if isinstance(by, Mapping) else given
         return shared | {
             "average": how,
-            AVERAGE_OF: ", ".join(columns),
+            "average_of": ", ".join(columns),
             "average_source": self._digest(),
         }
 
@@ -313,7 +336,7 @@ class _Members:
             )
             for name, source in self._sources.items()
         }
-        used = {"n_averaged": float(np.count_nonzero(group.weights))}
+        used = {schema.AVERAGE_METRIC: float(np.count_nonzero(group.weights))}
         writer.append(averages, "log_probs", step=group.step, epoch=group.epoch, metrics=used)
 
 

@@ -12,6 +12,7 @@ from sklearn.inspection import permutation_importance
 
 from inpca.errors import InputError
 from inpca.geometry.trajectory_distances import TrajectoryDistances
+from inpca.store.settings import kinds_apart
 
 Float64 = NDArray[np.float64]
 _NEARER, _FARTHER = "nearer to the geodesic", "farther from the geodesic"
@@ -146,7 +147,9 @@ def _features(
             f"`columns` must be of the configuration ({', '.join(table.columns)}), not "
             f"{unknown[0]!r}."
         )
-    codes = {name: pd.factorize(table[name], use_na_sentinel=False)[0] for name in chosen}
+    codes = {
+        name: pd.factorize(kinds_apart(table[name]), use_na_sentinel=False)[0] for name in chosen
+    }
     if default:  # a setting that all share says nothing
         codes = {name: code for name, code in codes.items() if code.max() > 0}
     constant = [name for name, code in codes.items() if code.max() == 0]

@@ -19,6 +19,7 @@ from inpca.geometry.inversion import Inversion, Method, check_choice, inversion
 from inpca.geometry.stragglers import stragglers
 from inpca.store.ensemble import Ensemble
 from inpca.store.run import Run
+from inpca.store.settings import setting_labels
 from inpca.units import count
 
 NOT_RECORDED = "not recorded"
@@ -254,8 +255,8 @@ def group_runs(
             f"{', '.join(near) or 'they have none'}."
         )
     groups: dict[str, list[RunInversion]] = {}
-    for one in runs:
-        groups.setdefault(str(one.config.get(key, "–")), []).append(one)
+    for name, one in zip(setting_labels([run.config.get(key, "–") for run in runs]), runs):
+        groups.setdefault(name, []).append(one)
     return groups
 
 

@@ -21,6 +21,7 @@ from inpca.geometry.reindexed import ReindexedModels
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, to_log_probs
 from inpca.reporting import ProgressArgument
 from inpca.store.ensemble import Ensemble
+from inpca.store.settings import setting_column
 
 # What describes the runs of arrays: a table with a row for each, or a mapping for each.
 Configs = pd.DataFrame | Sequence[Mapping[str, Any]]
@@ -203,7 +204,11 @@ def _of_ensemble(ensemble: Ensemble, sample_set: str) -> Found:
             "more."
         )
     configs = [ensemble.run(name).config for name in names]
-    table = pd.DataFrame(configs, index=pd.Index(names, name="run", dtype="str"))
+    settings = dict.fromkeys(key for config in configs for key in config)
+    table = pd.DataFrame(
+        {key: setting_column([config.get(key) for config in configs]) for key in settings},
+        index=pd.Index(names, name="run", dtype="str"),
+    )
     base = ensemble.predictions(sample_set)
     return names, base, rows, table, ensemble.sample_sets[sample_set].labels
 

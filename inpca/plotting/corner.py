@@ -13,7 +13,7 @@ from inpca.plotting.labels import write_names
 from inpca.plotting.layers import read_look
 from inpca.plotting.legend import explain
 from inpca.plotting.scene import read_scene
-from inpca.plotting.style import EmbeddingLike, check_components, require
+from inpca.plotting.style import EmbeddingLike, as_text, check_components, require
 from inpca.plotting.table import colorable
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def plot_corner(
         ax = panel.add_axes((0, 0, 1, 1))
         bar = None if look.norm is None else panel.add_axes((0, 0, 1, 1), label="<colorbar>")
         inside = draw_pair(ax, embedding, own, components, look)
-        ax.set_title(column.replace("_", " "), fontsize=11)
+        ax.set_title(as_text(column.replace("_", " ")), fontsize=11)
         explain(panel, [ax], look, bar)
         drawn.append((panel, own, ax, bar, inside))
     _line_up(figure, [(panel, ax, bar) for panel, _, ax, bar, _ in drawn], down, fitted)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from inpca.errors import InputError
 from inpca.plotting.curves import axes
 from inpca.plotting.layers import category_look
+from inpca.plotting.style import as_text
 from inpca.plotting.table import check_models, is_reference, read_column
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def plot_counts(
             color=color,
             hatch=hatch,
             edgecolor="white",
-            label=str(name),
+            label=as_text(name),
         )
         below += heights
     for place, total in enumerate(below):
@@ -74,16 +75,17 @@ def plot_counts(
     steep = max((len(str(label)) for label in counts.index), default=0) * len(counts) > 50
     ax.set_xticks(
         range(len(counts)),
-        [str(label) for label in counts.index],
+        [as_text(label) for label in counts.index],
         rotation=30 if steep else 0,
         ha="right" if steep else "center",
     )
     ax.set(
-        xlabel=by.replace("_", " "), ylabel=f"models away, of {int((~is_reference(table)).sum()):,}"
+        xlabel=as_text(by.replace("_", " ")),
+        ylabel=f"models away, of {int((~is_reference(table)).sum()):,}",
     )
     ax.set_ylim(0, 1.12 * max(1.0, float(below.max())))
     if stack is not None:
-        ax.legend(title=stack, frameon=False, fontsize="small")
+        ax.legend(title=as_text(stack), frameon=False, fontsize="small")
     return ax
 
 

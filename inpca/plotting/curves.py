@@ -17,6 +17,7 @@ from inpca.plotting.layers import Look, category_look, draw_models, read_look
 from inpca.plotting.scene import Scene
 from inpca.plotting.style import require
 from inpca.plotting.table import check_models, is_reference
+from inpca.store.settings import setting_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def plot_progress_error(
         ax.plot(ends, start + slope * ends, label="straight line", **looks)
         ax.set_title(f"R² = {r_squared:.3f}, straight line through {int(known.sum()):,} models")
     _explain(ax, look)
-    ax.set(xlabel="progress s", ylabel=error.replace("_", " "), xlim=(-0.02, 1.02))
+    ax.set(xlabel="progress s", ylabel=style.as_text(error.replace("_", " ")), xlim=(-0.02, 1.02))
     return ax
 
 
@@ -100,10 +101,17 @@ def plot_progress_epoch(
         ax.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.2, lw=0)
         looks: dict[str, Any] = {"marker": shape.marker, "markersize": 3, "linewidth": 1.2}
         looks |= {} if shape.filled else {"markerfacecolor": "none"}
-        ax.plot(found.index, found["mean"], color=color, linestyle=dash, label=name, **looks)
-    ax.set(xlabel=time, ylabel="progress s", ylim=(-0.02, 1.02))
+        ax.plot(
+            found.index,
+            found["mean"],
+            color=color,
+            linestyle=dash,
+            label=style.as_text(name),
+            **looks,
+        )
+    ax.set(xlabel=style.as_text(time), ylabel="progress s", ylim=(-0.02, 1.02))
     band = "line: mean of the runs\nband: lowest to highest run"
-    title = f"{', '.join(columns)}\n{band}"
+    title = f"{style.as_text(', '.join(columns))}\n{band}"
     ax.legend(title=title, frameon=False, fontsize="small", title_fontsize="small")
     return ax
 
@@ -145,7 +153,9 @@ def plot_along_progress(
         color, _, dash = category_look(code, len(values))
         still = _held(held, name, where)
         reached = np.where(still, np.nan, y)
-        ax.plot(where, reached, color=color, linestyle=dash, label=name, linewidth=1.4)
+        ax.plot(
+            where, reached, color=color, linestyle=dash, label=style.as_text(name), linewidth=1.4
+        )
         if still.any():
             # With the points next to it, so that the curve has no gap.
             near = still | np.append(still[1:], False) | np.append(False, still[:-1])
@@ -200,7 +210,15 @@ def plot_explained_distances(
         color, shape, dash = category_look(code, len(explained))
         looks: dict[str, Any] = {} if shape.filled else {"markerfacecolor": "none"}
         rank = np.arange(1, len(y) + 1)
-        ax.plot(rank, y, color=color, linestyle=dash, marker=shape.marker, label=name, **looks)
+        ax.plot(
+            rank,
+            y,
+            color=color,
+            linestyle=dash,
+            marker=shape.marker,
+            label=style.as_text(name),
+            **looks,
+        )
     ax.xaxis.set_major_locator(require("matplotlib.ticker").MaxNLocator(integer=True))
     ax.set(xlabel="coordinates d", ylabel="explained pairwise distances, Eq. 12")
     ax.set_xlim(0.5, most + 0.5)
@@ -239,7 +257,7 @@ def plot_explained_by_samples(
             color=color,
             linestyle=dash,
             marker=shape.marker,
-            label=f"{group}",
+            label=style.as_text(group),
             **looks,
         )
     ax.set(xscale="log", xlabel="samples in the embedding")
@@ -284,7 +302,10 @@ def _group_names(models: pd.DataFrame, columns: Sequence[str]) -> "pd.Series[str
                 f"`by` names the column {column!r}, which the table lacks; its columns are: "
                 f"{', '.join(map(str, models.columns))}."
             )
-    parts = [models[column].astype(str) for column in columns]
+    parts = [
+        pd.Series(setting_labels(models[column].tolist()), models.index, dtype="str")
+        for column in columns
+    ]
     names = parts[0]
     for part in parts[1:]:
         names = names + ", " + part
@@ -310,9 +331,9 @@ def _flat_scene(models: pd.DataFrame, x: NDArray[np.float64], y: NDArray[np.floa
 def _explain(ax: Any, look: Look) -> None:
     if look.column is not None and look.column.kind == "number":
         mappable = require("matplotlib.cm").ScalarMappable(look.norm, look.cmap)
-        ax.figure.colorbar(mappable, ax=ax, label=look.column.name.replace("_", " "))
+        ax.figure.colorbar(mappable, ax=ax, label=style.as_text(look.column.name.replace("_", " ")))
         if len(ax.lines):
             ax.legend(frameon=False, fontsize="small")
     elif look.column is not None:
-        title = look.column.name.replace("_", " ")
+        title = style.as_text(look.column.name.replace("_", " "))
         ax.legend(title=title, frameon=False, fontsize="small", markerscale=1.4)

@@ -16,7 +16,7 @@ from inpca.geometry.finite_size import FractionLimit
 from inpca.geometry.inversion import over_classes
 from inpca.geometry.inversion_runs import DEFAULT_BY, RunInversion, group_runs
 from inpca.plotting import panels
-from inpca.plotting.style import COLORS, require
+from inpca.plotting.style import COLORS, as_text, require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +80,7 @@ def plot_epochs(
             looks = {"color": _GREY, "linestyle": style, "zorder": 1.5}
         else:
             looks = panels.looks(coloured.index(name))
-        panels.draw_runs(ax, times, runs, NAMES.get(name, name), looks, name in thin)
+        panels.draw_runs(ax, times, runs, NAMES.get(name, as_text(name)), looks, name in thin)
     panels.log_epochs(ax, times)
     if inversion is not None:
         panels.shade(ax, *inversion)
@@ -116,7 +116,7 @@ def plot_against_error(
                 f"{runs.shape}."
             )
         for position, (x, y) in enumerate(zip(error, runs)):
-            label = NAMES.get(name, name) if position == 0 else None
+            label = NAMES.get(name, as_text(name)) if position == 0 else None
             ax.plot(x, y, label=label, alpha=max(0.25, 1 / len(runs)), **panels.looks(number))
     if phi is not None:
         panels.shade(ax, *phi)
@@ -183,7 +183,9 @@ def plot_levels(
         runs = _runs(values, len(x), name)
         looks = panels.looks(number)
         marker = "osDv^"[number % 5]
-        ax.plot(x, runs.mean(axis=0), marker=marker, ms=4, label=NAMES.get(name, name), **looks)
+        ax.plot(
+            x, runs.mean(axis=0), marker=marker, ms=4, label=NAMES.get(name, as_text(name)), **looks
+        )
         panels.band(ax, x, runs, looks["color"])
     if phi is not None:
         panels.shade(ax, *phi)
@@ -217,7 +219,9 @@ def plot_fraction_limit(
         color = COLORS[number % len(COLORS)]
         spread = 2 * runs.std(axis=0)
         marker = "osDv^"[number % 5]
-        ax.errorbar(x, runs.mean(axis=0), spread, fmt=marker, color=color, capsize=3, label=name)
+        ax.errorbar(
+            x, runs.mean(axis=0), spread, fmt=marker, color=color, capsize=3, label=as_text(name)
+        )
         limit = (limits or {}).get(name)
         if limit is not None:
             dense = np.geomspace(x.min(), 4 * x.max(), 200)
@@ -261,7 +265,7 @@ def plot_fractions(
             fmt="osDv^"[number % 5],
             color=COLORS[number % len(COLORS)],
             capsize=3,
-            label=name,
+            label=as_text(name),
         )
     ax.set_xscale("log")
     ax.set(xlabel="weights", ylabel=r"fraction of stragglers $\phi$")
@@ -294,7 +298,7 @@ def plot_dynamics(
     for (name, group), (left, right) in zip(groups.items(), axes):
         _draw_group(group, left, right)
         if len(groups) > 1:
-            left.set_title(f"{by or DEFAULT_BY}: {name}", loc="left")
+            left.set_title(as_text(f"{by or DEFAULT_BY}: {name}"), loc="left")
     times = np.concatenate([one.epochs for group in groups.values() for one in group])
     for left, right in axes:
         panels.log_epochs(left, times)
@@ -346,7 +350,7 @@ def _draw_group(group: Sequence[RunInversion], left: Any, right: Any) -> None:
     for one in group:
         for number, (name, values) in enumerate(_scalars(one).items()):
             looks = {**panels.looks(number), "alpha": max(0.25, 1 / len(group))}
-            label = NAMES.get(name, name) if one is group[0] else None
+            label = NAMES.get(name, as_text(name)) if one is group[0] else None
             left.plot(one.epochs, values, label=label, **looks)
             right.plot(one.train_error, values, label=label, **looks)
     right.set_xlabel(_error_label(group))

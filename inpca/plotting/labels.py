@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.plotting.scene import Scene, line_points
-from inpca.plotting.style import require
+from inpca.plotting.style import as_text, require
 from inpca.plotting.table import reference_name
 
 # Distances of a name from its symbol that are tried, in points; those from the third on get a line.
@@ -73,7 +73,7 @@ def point_outside(
     for row, height in zip(*_apart(tails[:, 1])):
         left = tails[row, 0] < 0.5
         ax.annotate(
-            f"{names[row]} is outside,\nat ({points[row, 0]:.2g}, {points[row, 1]:.2g})",
+            f"{as_text(names[row])} is outside,\nat ({points[row, 0]:.2g}, {points[row, 1]:.2g})",
             tips[row],
             xytext=(np.clip(tails[row, 0], 0.1, 0.9), height),
             xycoords="axes fraction",
@@ -100,7 +100,7 @@ def _note(ax: Any, point: NDArray[np.float64], name: str) -> Any:
     flat = len(point) == 2
     leader = {"arrowstyle": "-", "linewidth": 0.7, "color": "black", "shrinkA": 0, "shrinkB": 5}
     note = ax.annotate(
-        name,
+        as_text(name),
         tuple(point) if flat else (0, 0),
         xycoords="data" if flat else _Place(ax, tuple(point)),
         xytext=(0, 0),

@@ -120,7 +120,14 @@ def name_again(ax: Any, names: Iterable[str], n_axes: int) -> None:
     """Name what `draw_again` has drawn: an entry of the legend for each sample set."""
     nowhere: list[list[float]] = [[]] * n_axes
     for name in names:
-        ax.scatter(*nowhere, c="black", alpha=_PALE, s=20, label=f"{name} (pale)", **_flat(ax))
+        ax.scatter(
+            *nowhere,
+            c="black",
+            alpha=_PALE,
+            s=20,
+            label=f"{style.as_text(name)} (pale)",
+            **_flat(ax),
+        )
 
 
 def _draw_categories(
@@ -243,7 +250,7 @@ def draw_references(
             edgecolors="white" if shape.filled else "black",
             linewidths=0.8 if shape.filled else 2,
             zorder=6,
-            label=reference_name(key),
+            label=style.as_text(reference_name(key)),
             **_flat(ax),
         )
 
@@ -276,7 +283,7 @@ def _line(
     if len(rows):
         xyz = line_points(points, rows).T
         looks = {"color": color, "linestyle": dash, "linewidth": 0.8}
-        label = _AGAIN if look.pale else LINE_OF + name
+        label = _AGAIN if look.pale else LINE_OF + style.as_text(name)
         ax.plot(*xyz, label=label, alpha=alpha * look.opacity, zorder=2, **looks)
 
 
@@ -290,7 +297,7 @@ def _dots(
     name: str,
 ) -> None:
     looks: dict[str, Any] = {"s": size, "marker": shape.marker, "zorder": 3}
-    looks |= {"label": _AGAIN if look.pale else name, "alpha": 0.85 * look.opacity}
+    looks |= {"label": _AGAIN if look.pale else style.as_text(name), "alpha": 0.85 * look.opacity}
     looks |= {"facecolors": color if shape.filled else "none", "edgecolors": color}
     # An open shape of the same size would look smaller.
     looks |= {"linewidths": 0} if shape.filled else {"linewidths": 0.9, "s": 1.15 * size}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from inpca.plotting.layers import LINE_OF, Look
-from inpca.plotting.style import require
+from inpca.plotting.style import as_text, require
 
 # Of matplotlib's legend, in units of its font size: length of a handle, gaps behind it and
 # between columns, padding on both sides.
@@ -29,10 +29,12 @@ def explain(figure: Any, axes: list[Any], look: Look, bar: Any = None) -> None:
         # Three-dimensional axes write their last label outside of the box that layouts know of.
         pad = 0.14 if hasattr(axes[0], "get_zlim") else 0.02
         where = {"ax": axes, "shrink": 0.75, "pad": pad} if bar is None else {"cax": bar}
-        figure.colorbar(mappable, label=look.column.name + log, **where)
+        figure.colorbar(mappable, label=as_text(look.column.name) + log, **where)
     named = _handles(axes)
     if named:
-        title = look.column.name if look.column and look.column.kind == "category" else None
+        title = (
+            as_text(look.column.name) if look.column and look.column.kind == "category" else None
+        )
         root = figure.get_figure(root=True)
         columns, names = _fitted(figure, list(named))
         legend = figure.legend(

@@ -5,6 +5,7 @@ import numpy as np
 from inpca.distance.divergences import BHATTACHARYYA
 from inpca.plotting.subject import Subject
 from inpca.plotting.table import colorable, is_reference
+from inpca.store.settings import kinds_apart
 
 # Numbers that every table has, or that say which training rather than how it was trained.
 _NO_SETTINGS = {"run", "checkpoint", "step", "epoch", "kind", "seed"}
@@ -146,8 +147,9 @@ def setting_columns(subject: Subject) -> list[str]:
     for name in colorable(models):
         if name in _NO_SETTINGS or name in metrics:
             continue
-        by_run = models.groupby("run")[name].nunique()
-        if by_run.max() <= 1 and models[name].nunique() > 1:
+        column = kinds_apart(models[name])
+        by_run = column.groupby(models["run"]).nunique()
+        if by_run.max() <= 1 and column.nunique() > 1:
             found.append(name)
     return found
 

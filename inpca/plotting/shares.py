@@ -47,7 +47,7 @@ def plot_shares(
                 color=color,
                 hatch=hatch,
                 edgecolor="white",
-                label=f"{label} in a {name} coordinate",
+                label=f"{style.as_text(label)} in a {name} coordinate",
             )
     fair = float(table["fair_share"].iloc[0])
     words = f"as many average samples: {style.percent(fair)}"

@@ -113,6 +113,19 @@ def require(module: str) -> Any:
         ) from error
 
 
+def as_text(text: object) -> str:
+    """Words from data as matplotlib is given them: a dollar is a dollar, and begins no formula.
+
+    Everything that an ensemble or a table names goes through here on its way into a picture.
+
+    Examples
+    --------
+    >>> print(as_text("costs $3"))
+    costs \\$3
+    """
+    return str(text).replace("$", r"\$")
+
+
 def coordinates(embedding: EmbeddingLike, at_least: int = 2) -> NDArray[np.float64]:
     """Coordinates of `embedding`, (n_models, n_components), checked to be fit for a picture."""
     points = np.asarray(embedding.embedding_, dtype=np.float64)

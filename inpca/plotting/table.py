@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.errors import InputError
+from inpca.store.settings import beyond_float64, setting_labels
 
 # Positive numbers that span more than this factor have logarithmic colours by default.
 _LOG_SPAN = 50.0
@@ -122,7 +123,9 @@ def read_column(models: pd.DataFrame, name: str) -> Column:
         raise InputError(f"`models` has no column {name!r} to colour by; its columns are: {known}.")
     series = models[name]
     here = series.notna().to_numpy(dtype=bool) & ~is_reference(models)
-    numbers = _as_numbers(series, here)
+    # As float64, integers beyond 2⁵³ would meet in one category.
+    apart = beyond_float64(series[here]) and series[here].nunique() <= _FEW
+    numbers = None if apart else _as_numbers(series, here)
     labels = _labels(series, here) if numbers is None else None
     values = numbers if labels is None else labels[0]
     assert values is not None
@@ -132,8 +135,13 @@ def read_column(models: pd.DataFrame, name: str) -> Column:
     if follows and _few(values, len(trajectories(models))):
         found = np.unique(_known(values))
         codes = np.where(np.isnan(values), -1, np.searchsorted(found, values)).astype(np.float64)
-        return Column(name, "category", codes, tuple(f"{value:g}" for value in found), follows)
+        return Column(name, "category", codes, tuple(map(_digits, found)), follows)
     return Column(name, "number", values, (), follows)
+
+
+def _digits(value: float) -> str:
+    """A number as text; whole ones in all their digits: rounded, two seeds would look alike."""
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def colorable(models: pd.DataFrame) -> list[str]:
@@ -160,7 +168,8 @@ def _as_numbers(series: "pd.Series[Any]", here: NDArray[np.bool_]) -> NDArray[np
 def _labels(
     series: "pd.Series[Any]", here: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    found, inverse = np.unique(series[here].astype(str).to_numpy(dtype=str), return_inverse=True)
+    texts = np.array(setting_labels(series[here].tolist()), dtype=str)
+    found, inverse = np.unique(texts, return_inverse=True)
     codes = np.full(len(series), -1.0)
     codes[here] = inverse
     return codes, tuple(map(str, found))

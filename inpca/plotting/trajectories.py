@@ -79,7 +79,7 @@ def _leaf_bar(ax: Any, trajectories: pd.DataFrame, color: str, leaves: Any) -> N
             extent=(0, 10 * len(leaves), 0, 1),
             cmap="viridis",
         )
-        ax.figure.colorbar(mesh, ax=ax.figure.axes, label=color, shrink=0.6)
+        ax.figure.colorbar(mesh, ax=ax.figure.axes, label=style.as_text(color), shrink=0.6)
     else:
         names = (*column.categories, "no value")
         for code, name in enumerate(names):
@@ -88,9 +88,12 @@ def _leaf_bar(ax: Any, trajectories: pd.DataFrame, color: str, leaves: Any) -> N
                 here = np.flatnonzero(column.missing[leaves])
             if len(here):
                 face = category_look(code, len(column.categories))[0]
-                ax.bar(10 * here + 5, 1, width=10, color=face, label=name)
+                ax.bar(10 * here + 5, 1, width=10, color=face, label=style.as_text(name))
         ax.figure.legend(
-            loc="outside lower center", ncols=min(6, len(names)), frameon=False, title=color
+            loc="outside lower center",
+            ncols=min(6, len(names)),
+            frameon=False,
+            title=style.as_text(color),
         )
     ax.set(yticks=[], xlim=(0, 10 * len(leaves)))
     ax.spines[:].set_visible(False)
@@ -102,7 +105,7 @@ def _leaf_names(ax: Any, trajectories: pd.DataFrame, leaves: Any) -> None:
         ax.set_xticks([])
         ax.set_xlabel(f"{len(leaves)} trajectories")
         return
-    names = [str(trajectories.index[leaf]) for leaf in leaves]
+    names = [style.as_text(trajectories.index[leaf]) for leaf in leaves]
     size = "small" if len(leaves) <= 25 else "xx-small"
     ax.set_xticks(10 * np.arange(len(leaves)) + 5, names, rotation=90, fontsize=size)
 
@@ -141,7 +144,9 @@ def plot_importance(
         capsize=3,
         height=0.6,
     )
-    ax.set_yticks(range(len(table)), [str(name).replace("_", " ") for name in table.index])
+    ax.set_yticks(
+        range(len(table)), [style.as_text(name).replace("_", " ") for name in table.index]
+    )
     if p_value in table.columns:
         for place, (height, width, p) in enumerate(
             zip(table[mean], table[spread], table[p_value], strict=True)

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from inpca import durable
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
 from inpca.store.files import (
@@ -33,14 +33,12 @@ from inpca.store.files import (
 )
 from inpca.store.layout import CorruptChunk
 from inpca.store.run import SUFFIX, Run, lost_root, root_error
+from inpca.store.settings import setting_column
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
 # A commit within the resolution of the file's time could leave the same stamp: a run that changed
 # less than this before it was read is read again next time.
 _SETTLED_NS = 2_000_000_000
-
-# A run with this setting holds averages of other models: its checkpoints are reference models.
-AVERAGE_OF = "average_of"
 
 Entry = dict[str, Any]
 Stamp = list[int]
@@ -214,8 +212,7 @@ def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
         "epoch": np.array(_gather(entries, "epoch", lengths), np.float64),
     }
     for name in _first_seen(entry["config"] for entry in entries.values()):
-        values = [entry["config"].get(name) for entry in entries.values()]
-        columns[name] = setting_column(np.repeat(np.array(values, dtype=object), lengths).tolist())
+        columns[name] = _setting(entries, name, lengths)
     for name in _first_seen(entry["columns"] for entry in entries.values()):
         if name not in columns:
             columns[name] = np.array(_gather(entries, name, lengths), np.float64)
@@ -223,7 +220,10 @@ def models_table(entries: Mapping[str, Entry]) -> pd.DataFrame:
 
 
 def _kinds(entries: Mapping[str, Entry]) -> list[str]:
-    return ["reference" if AVERAGE_OF in e["config"] else "checkpoint" for e in entries.values()]
+    average = set(schema.AVERAGE_SETTINGS)
+    return [
+        "reference" if average <= e["config"].keys() else "checkpoint" for e in entries.values()
+    ]
 
 
 def _first_seen(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -237,19 +237,54 @@ def _gather(entries: Mapping[str, Entry], name: str, lengths: list[int]) -> list
     return values
 
 
-def setting_column(values: list[Any]) -> "pd.Series[Any] | Any":
-    """A setting of every model in the narrowest type that holds it, None as missing."""
-    present = [value for value in values if value is not None]
-    if present and all(isinstance(value, bool) for value in present):
-        return pd.array(values, dtype="bool" if len(present) == len(values) else "boolean")
-    if any(isinstance(value, bool) for value in present):
-        return pd.array(values, dtype="object")
-    if present and all(isinstance(value, str) for value in present):
-        return pd.array(values, dtype="str")
-    if present and all(isinstance(value, int | float) for value in present):
-        whole = len(present) == len(values) and all(isinstance(value, int) for value in present)
-        return np.array(values, np.int64 if whole else np.float64)
-    return pd.array(values, dtype="object")
+def _setting(entries: Mapping[str, Entry], name: str, lengths: list[int]) -> Any:
+    """The column of a setting; a run that recorded it as a metric has its metric there.
+
+    Raises
+    ------
+    DamagedStoreError
+        If one run has the name as a setting and as a metric, or a text that is no Unicode.
+    """
+    both = [run_id for run_id, e in entries.items() if name in e["config"] and name in e["columns"]]
+    if both:
+        raise _unlistable(both[0], f"{name!r} as a setting and as a metric")
+    try:
+        if not any(name in entry["columns"] for entry in entries.values()):
+            column = setting_column([entry["config"].get(name) for entry in entries.values()])
+            return column.repeat(lengths)
+        return setting_column(_merged(entries, name, lengths))
+    except UnicodeEncodeError:
+        bad = next(
+            run_id for run_id, e in entries.items() if not _is_unicode(e["config"].get(name))
+        )
+        raise _unlistable(bad, f"a setting {name!r} that is no Unicode text") from None
+
+
+def _merged(entries: Mapping[str, Entry], name: str, lengths: list[int]) -> list[Any]:
+    """A value for each model: of the metric where its run has that, else of the setting."""
+    values: list[Any] = []
+    for entry, length in zip(entries.values(), lengths):
+        metric = entry["columns"].get(name)
+        if metric is None:
+            values += [entry["config"].get(name)] * length
+        else:
+            values += [None if value != value else value for value in metric]
+    return values
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unlistable(run_id: str, what: str) -> DamagedStoreError:
+    return DamagedStoreError(
+        f"Run {run_id!r} has {what}, which an older inpca let in: its models cannot be listed; "
+        f"record it again (--restart), or delete it: inpca delete ENSEMBLE {run_id}."
+    )
 
 
 def check_key(models: pd.DataFrame, keys: list[str]) -> None:

@@ -7,6 +7,7 @@ from inpca import durable
 from inpca.errors import InpcaError
 from inpca.reporting import Report
 from inpca.store.catalogue import catalogue_damage, find_runs, listed_runs
+from inpca.store.deletion import deleted_runs
 from inpca.store.embedding import check_embedding
 from inpca.store.files import Damage, file_lock, remove, sweep, take
 from inpca.store.group import METADATA, check_members, read_member, read_root, repeat_metadata
@@ -53,7 +54,7 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
             report(done, len(checks), store.relative_to(path).as_posix())
     for run_id in lost:
         found.append(Damage(f"runs/{run_id}{SUFFIX}/{METADATA}", f"{LOST}; {cure(run_id)}"))
-    return found + _missing_runs(path, {*runs, *lost}) + catalogue_damage(path)
+    return found + _missing_runs(path, {*runs, *lost, *deleted_runs(path)}) + catalogue_damage(path)
 
 
 def stores_in(path: Path, folder: str) -> list[Path]:

@@ -17,7 +17,8 @@ from inpca.reporting import ProgressArgument, reporting
 from inpca.store import schema
 from inpca.store.catalogue import Catalogue
 from inpca.store.check import check_ensemble, tidy_ensemble
-from inpca.store.files import Damage, file_lock, remove, sweep
+from inpca.store.deletion import check_is_there, record_deletion, run_path, was_deleted
+from inpca.store.files import Damage, file_lock, remove, sweep, take
 from inpca.store.group import METADATA
 from inpca.store.manifest import (
     DTYPES,
@@ -29,7 +30,7 @@ from inpca.store.manifest import (
 )
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
-from inpca.store.run import SUFFIX, Run
+from inpca.store.run import Run
 from inpca.store.samples import (
     SampleSet,
     difference,
@@ -38,7 +39,7 @@ from inpca.store.samples import (
     write_sample_set,
 )
 from inpca.store.selection import add_references, select_rows
-from inpca.store.writer import RunWriter
+from inpca.store.writer import RunWriter, delete_run
 
 PathLike = str | os.PathLike[str]
 
@@ -169,7 +170,19 @@ class Ensemble:
         InputError
             For an expression that cannot be evaluated, unknown keys, or no model selected.
         """
-        return Ensemble(self.path, select_rows(self.models, query))
+        models = self.models
+        if not isinstance(query, str):
+            self._refuse_deleted(models, query)
+        return Ensemble(self.path, select_rows(models, query))
+
+    def _refuse_deleted(self, models: pd.DataFrame, keys: Any) -> None:
+        """Name a run that was deleted, where models of it are asked for by their keys."""
+        for key in () if np.asarray(keys).dtype == bool else np.asarray(keys).ravel().tolist():
+            if isinstance(key, str) and key not in models.index:
+                run_id = key.rpartition("/")[0]
+                if schema.is_run_id(run_id) and was_deleted(self.path, run_id):
+                    raise InputError(_gone(run_id))
+                return
 
     def with_references(self, *names: str) -> "Ensemble":
         """A view with reference models in front: ``"ignorance"``, ``"truth"`` (default: both)."""
@@ -203,9 +216,12 @@ class Ensemble:
         Raises
         ------
         InputError
-            If there is no committed run `run_id`.
+            If there is no committed run `run_id`, or it was deleted.
         """
-        return Run(self._runs_path / f"{schema.check_run_id(run_id)}{SUFFIX}")
+        path = run_path(self.path, run_id)
+        if was_deleted(self.path, run_id):
+            raise InputError(_gone(run_id))
+        return Run(path)
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -221,15 +237,18 @@ class Ensemble:
 
         Parameters
         ----------
-        run_id : letters, digits, ``.``, ``_``, ``-``
-        config : scalars that describe the run; columns of the models table
+        run_id : letters, digits, ``.``, ``_``, ``-``; no other run's id but for case, and not
+            ending like a file of the store (``.zarr``, ``.lock``, ``.partial``, …)
+        config : scalars that describe the run; columns of the models table, in which they are
+            what they are here: text, truth value, finite number, integers of any size
         resume : go on after the last committed checkpoint, if there is one
         restart : delete what was recorded under this id, and begin again
 
         Raises
         ------
         InputError
-            If the run exists (without `resume` or `restart`), or another writer holds it.
+            If the run exists (without `resume` or `restart`), or another writer holds it; for an
+            id, a key or a value that could not be stored and listed. Nothing is written then.
         """
         return RunWriter(
             self._runs_path,
@@ -277,6 +296,44 @@ class Ensemble:
         with self.start_run(run_id, config) as writer:
             record_run(writer, predictions, kind, step, epoch, metrics or {}, observables)
 
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run, whole or not at all; its models and predictions are gone for good.
+
+        Distances and embeddings that hold models of it keep what they hold, and `check` knows
+        that it was deleted on purpose. What needs its predictions names the run.
+
+        Parameters
+        ----------
+        run_id : a recorded run; one that has lost files may be deleted too
+
+        Raises
+        ------
+        InputError
+            If there is no such run, or a writer is recording it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> ens = create_ensemble(tempfile.mkdtemp() + "/e", sample_sets={"a": [0]}, n_classes=2)
+        >>> ens.add_run("mlp-0", {"a": [[[0.9, 0.1]]]})
+        >>> ens.delete_run("mlp-0")
+        >>> ens.runs
+        []
+        """
+        path = run_path(self.path, run_id)
+        lock = file_lock(self.path / ".locks" / f"{run_id}.lock")
+        if not take(lock):
+            raise InputError(
+                f"`run_id` {run_id!r} is being recorded; stop its writer, or wait for it."
+            )
+        try:
+            check_is_there(self.path, run_id)
+            with naming_files(path):
+                record_deletion(self.path, run_id)
+                delete_run(path)
+        finally:
+            lock.release()
+
     # -- files ------------------------------------------------------------------------------------
 
     @property
@@ -310,6 +367,13 @@ class Ensemble:
             tidy_ensemble(self.path)
 
 
+def _gone(run_id: str) -> str:
+    return (
+        f"Run {run_id!r} was deleted, and its predictions with it; leave its models out "
+        "(select()), or record it again under that id."
+    )
+
+
 # -- making and opening ---------------------------------------------------------------------------
 
 
@@ -327,10 +391,12 @@ def _make_sample_sets(
         raise InputError(
             f"`ids` must be for sample sets ({', '.join(sample_sets)}), not {unknown}."
         )
-    return {
+    sets = {
         name: make_sample_set(name, labels, n_classes, ids.get(name))
         for name, labels in sample_sets.items()
     }
+    schema.check_set_names(sets)
+    return sets
 
 
 def _check_place(path: Path, exist_ok: bool) -> None:

@@ -22,6 +22,64 @@ def check_is_mapping(predictions: Mapping[str, ArrayLike]) -> None:
         )
 
 
+def check_metrics_mapping(metrics: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """`metrics`, none where they are None; refuse what does not name them."""
+    if not isinstance(metrics, Mapping | None):
+        raise InputError(
+            f"`metrics` must be a mapping, not a {type(metrics).__name__}; pass {{'norm': 1.5}}."
+        )
+    return metrics or {}
+
+
+def whole_number(value: Any, what: str) -> int:
+    """`value` as the int64 that it is, or InputError about `what`."""
+    value = schema.plain_scalar(value)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise InputError(
+            f"{what} must be whole numbers, from −2⁶³ to 2⁶³ − 1, not {_shown(value)}."
+        )
+    return int(value)
+
+
+def exact_number(value: Any, what: str) -> float:
+    """`value` as the float64 that it is, NaN and infinity included, or InputError about `what`."""
+    value = schema.plain_scalar(value)
+    if not isinstance(value, int | float) or isinstance(value, np.generic):
+        raise InputError(
+            f"{what} must be a number, not {_shown(value)}; convert it, or leave it out."
+        )
+    try:
+        stored = float(value)
+    except OverflowError:
+        stored = float("nan")
+    if stored != value and value == value:
+        raise InputError(
+            f"{what} must be a number that float64 holds exactly, not {_shown(value)}; round it, "
+            "or record it in `config`, which keeps integers of any size."
+        )
+    return stored
+
+
+def epoch_number(value: Any, what: str = "`epoch`") -> float:
+    """`value` as an epoch: as `exact_number`, NaN if unknown, not infinite."""
+    epoch = exact_number(value, what)
+    if abs(epoch) == float("inf"):
+        raise InputError(f"{what} must be finite, or NaN where it is unknown, not infinite.")
+    return epoch
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: numbers and short text as they are, of others the type."""
+    plain = isinstance(value, int | float | str | bytes | None)
+    try:
+        shown = repr(value) if plain else f"a {type(value).__name__}"
+    except ValueError:  # an integer of thousands of digits
+        return "an integer of that size"
+    return shown if len(shown) <= 60 else f"{shown[:50]}…"
+
+
 @dataclass(frozen=True)
 class Intake:
     """The rules that the predictions of one run are held to.
@@ -64,14 +122,15 @@ class Intake:
                 f"{self.run_id!r} ({', '.join(recorded)}), not {', '.join(predictions) or 'none'}."
             )
 
-    def check_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Refuse metrics whose name is no array's name, or another column's."""
+    def check_metrics(self, metrics: Mapping[str, Any], config: Collection[str]) -> None:
+        """Refuse metrics whose name is no array's name, or another column's, or in `config`."""
         for name in metrics:
             schema.check_name(name, "A key of `metrics`")
-            if name in self.taken:
+            if name in self.taken or name in config:
                 raise InputError(
                     f"`metrics` must not have the key {name!r}: the models table or the run has "
-                    "that name already (loss and error of every sample set are computed here)."
+                    "that name already (loss and error of every sample set are computed here); "
+                    "rename it."
                 )
 
     def metrics_of(self, sample_set: str, block: NDArray[np.floating]) -> dict[str, list[float]]:

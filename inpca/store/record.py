@@ -1,6 +1,6 @@
 """A whole run from arrays: cut into blocks of checkpoints, committed once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.predictions import Kind
-from inpca.store.intake import check_is_mapping
+from inpca.store.intake import (
+    check_is_mapping,
+    check_metrics_mapping,
+    epoch_number,
+    exact_number,
+    whole_number,
+)
 from inpca.store.writer import RunWriter
 
 _BLOCK_BYTES = 16_000_000
@@ -28,13 +34,19 @@ def record_run(
     arrays = {name: np.asanyarray(values) for name, values in predictions.items()}
     count = _n_checkpoints(arrays)
     scalars = {
-        name: _scalar(values, count, f"metrics[{name!r}]") for name, values in metrics.items()
+        name: [
+            exact_number(value, f"`metrics[{name!r}]`")
+            for value in _listed(metric, count, f"metrics[{name!r}]")
+        ]
+        for name, metric in check_metrics_mapping(metrics).items()
     }
     hidden = {name: np.asanyarray(values) for name, values in (observables or {}).items()}
     for name, values in hidden.items():
         _check_length(values, count, f"observables[{name!r}]")
-    steps = _whole(np.arange(count) if step is None else _scalar(step, count, "step"))
-    epochs = np.full(count, np.nan) if epoch is None else _scalar(epoch, count, "epoch")
+    numbers = range(count) if step is None else _listed(step, count, "step")
+    steps = [whole_number(value, "`step`") for value in numbers]
+    times = [np.nan] * count if epoch is None else _listed(epoch, count, "epoch")
+    epochs = [epoch_number(value) for value in times]
     largest = max(array[:1].size for array in arrays.values()) * 8
     block = max(1, _BLOCK_BYTES // max(1, largest))
     with writer.transaction():
@@ -43,9 +55,9 @@ def record_run(
             writer.stage(
                 {name: array[rows] for name, array in arrays.items()},
                 kind,
-                steps[rows].tolist(),
-                epochs[rows].tolist(),
-                {name: values[rows].tolist() for name, values in scalars.items()},
+                steps[rows],
+                epochs[rows],
+                {name: values[rows] for name, values in scalars.items()},
                 {name: values[rows] for name, values in hidden.items()},
             )
 
@@ -68,14 +80,21 @@ def _n_checkpoints(arrays: Mapping[str, NDArray[Any]]) -> int:
     return next(iter(lengths.values()))
 
 
-def _scalar(values: ArrayLike, count: int, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.shape != (count,) or array.dtype.kind not in "iufb":
+def _listed(values: Any, count: int, name: str) -> list[Any]:
+    """The scalars of the checkpoints, one by one: as an array, NumPy might round them."""
+    if not hasattr(values, "shape") and isinstance(values, Iterable):
+        values = list(values) if not isinstance(values, str | bytes) else values
+        shape: tuple[int, ...] | None = (len(values),)
+    else:
+        shape = None if not hasattr(values, "shape") else tuple(values.shape)
+    of_dates = getattr(getattr(values, "dtype", None), "kind", "") in ("m", "M")
+    if shape != (count,) or of_dates or isinstance(values, str | bytes):
         raise InputError(
-            f"`{name}` must be one number per checkpoint, shape ({count},), not {array.dtype} of "
-            f"shape {array.shape}."
+            f"`{name}` must be one number per checkpoint, shape ({count},), not "
+            f"{type(values).__name__}{'' if shape is None else f' of shape {shape}'}."
         )
-    return array
+    listed: list[Any] = values.tolist() if hasattr(values, "tolist") else list(values)
+    return listed
 
 
 def _check_length(values: NDArray[Any], count: int, name: str) -> None:
@@ -83,9 +102,3 @@ def _check_length(values: NDArray[Any], count: int, name: str) -> None:
         raise InputError(
             f"`{name}` must have one row per checkpoint, {count} of them, not shape {values.shape}."
         )
-
-
-def _whole(step: NDArray[Any]) -> NDArray[np.int64]:
-    if not np.array_equal(step, np.floor(step)):
-        raise InputError("`step` must be whole numbers.")
-    return step.astype(np.int64)

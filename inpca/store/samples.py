@@ -53,13 +53,21 @@ def make_sample_set(
     if name in schema.RUN or name in schema.RESERVED_COLUMNS:
         raise InputError(f"A sample set must not be named {name!r}: a run has an array so named.")
     values = _check_labels(name, np.asarray(labels), n_classes)
-    names = None if ids is None else tuple(str(one) for one in ids)
+    names = None if ids is None else tuple(_check_id(name, one) for one in ids)
     if names is not None and len(names) != len(values):
         raise InputError(
             f"`ids[{name!r}]` must have one id per sample: {len(values):,} labels, "
             f"{len(names):,} ids."
         )
     return SampleSet(name, values, names, _fingerprint(values, names))
+
+
+def _check_id(name: str, value: object) -> str:
+    """The id of a sample: a text, or a whole number as text."""
+    plain = schema.plain_scalar(value)
+    if isinstance(plain, int) and not isinstance(plain, bool):
+        return str(plain)
+    return schema.check_text(plain, f"An id in `ids[{name!r}]`")
 
 
 def _check_labels(name: str, labels: NDArray[np.generic], n_classes: int) -> NDArray[np.int64]:

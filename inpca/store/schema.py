@@ -5,11 +5,14 @@ and the version of the format; every array carries its unit and meaning as attri
 ``xarray.open_zarr`` shows them.
 """
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from inpca.errors import DamagedStoreError, InputError
 
@@ -214,10 +217,21 @@ KEY = "model"  # name of the models table's index
 # Columns of the models table that a configuration or a metric must not take.
 RESERVED_COLUMNS = ("model", "run", "checkpoint", "kind", "step", "epoch")
 METRICS_OF_A_SET = ("loss", "error")
+# A run with all of these settings holds averages of other models; `average_groups` alone makes
+# them, and counts the members in the metric.
+AVERAGE_SETTINGS = ("average", "average_of", "average_source")
+AVERAGE_METRIC = "n_averaged"
+OF_AVERAGES = (*AVERAGE_SETTINGS, AVERAGE_METRIC)
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 NAME_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_. +=-]{0,199}"  # of an array, without a way out
 _NAME = re.compile(NAME_PATTERN)
+# Files and folders that end so are leftovers, locks or stores.
+_ENDINGS = (".partial", ".next", ".lock")
+_RUN_ENDINGS = (*_ENDINGS, ".zarr", ".sweep")
+_METADATA = "zarr.json"
+# Control characters but tab and line feed, and halves of surrogate pairs, which UTF-8 has not.
+_NO_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def metric_column(name: str, sample_sets: Iterable[str]) -> Column:
@@ -232,13 +246,40 @@ def metric_column(name: str, sample_sets: Iterable[str]) -> Column:
     return Column(name, ("checkpoint",), "float64", "", name, _CHECKPOINTS)
 
 
+def is_run_id(text: str) -> bool:
+    """Whether `text` could be a run's id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
 def check_run_id(run_id: str, argument: str = "`run_id`") -> str:
     """Refuse an id that could not be a file's name, or that looks like a reference model."""
-    if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+    if not isinstance(run_id, str) or not is_run_id(run_id):
         raise InputError(
             f"{argument} must be 1 to 200 letters, digits, '.', '_' or '-', not starting with "
             f"'.', not {run_id!r}."
         )
+    return run_id
+
+
+def check_new_run_id(run_id: str, others: Iterable[str]) -> str:
+    """Refuse an id for a new run that ends like a file of ours, or is another's but for case.
+
+    Parameters
+    ----------
+    run_id : that `check_run_id` accepts
+    others : ids of the runs that are there
+    """
+    if run_id.casefold().endswith(_RUN_ENDINGS):
+        raise InputError(
+            f"`run_id` must not end in {', '.join(_RUN_ENDINGS)}, as files of the store do, not "
+            f"{run_id!r}; rename it."
+        )
+    for other in others:
+        if other != run_id and other.casefold() == run_id.casefold():
+            raise InputError(
+                f"`run_id` {run_id!r} differs only in case from the run {other!r}, and some disks "
+                "would keep both in one folder; choose another id."
+            )
     return run_id
 
 
@@ -249,13 +290,85 @@ def check_name(name: str, what: str) -> str:
             f"{what} must be letters, digits, or one of '_. +=-', starting with a letter, a digit "
             f"or '_', not {name!r}; rename it."
         )
+    if name.casefold().endswith(_ENDINGS) or name.casefold() == _METADATA:
+        raise InputError(
+            f"{what} must not be {_METADATA!r} or end in {', '.join(_ENDINGS)}, as files of the "
+            f"store do, not {name!r}; rename it."
+        )
     return name
 
 
-def check_config(config: Mapping[str, Any] | None, sample_sets: Iterable[str]) -> dict[str, Any]:
-    """`config` with plain scalars, or InputError for keys and values that cannot be columns."""
-    taken = {*RESERVED_COLUMNS, *reserved_metrics(sample_sets)}
+def check_set_names(names: Collection[str]) -> None:
+    """Refuse sample sets whose names, or whose losses' and errors', would share a folder."""
+    metrics = {name.casefold() for name in reserved_metrics(names)}
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.casefold() in metrics:
+            raise InputError(
+                f"`sample_sets` must not have {name!r}, which is the name of another set's loss "
+                "or error; rename it."
+            )
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise InputError(
+                f"`sample_sets` must not differ only in case, as {other!r} and {name!r} do: some "
+                "disks would keep both in one folder; rename one."
+            )
+
+
+def check_text(text: str, what: str) -> str:
+    """Refuse a text that is no Unicode, or has control characters, which files and screens alter.
+
+    Tab and line feed are let in.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{what} must be text, not {type(text).__name__}.")
+    found = _NO_TEXT.search(text)
+    if found is not None:
+        raise InputError(
+            f"{what} must be text without control characters or lone surrogates, but has "
+            f"{found[0]!r} at position {found.start()}; take it out."
+        )
+    return text
+
+
+def plain_scalar(value: Any) -> Any:
+    """Python's own scalar for one of NumPy's, or for an array or tensor without dimensions.
+
+    Anything else, a masked value and a date among it, comes back as it is.
+
+    Examples
+    --------
+    >>> plain_scalar(np.uint64(2**63)), plain_scalar(np.array(0.5)), plain_scalar("a")
+    (9223372036854775808, 0.5, 'a')
+    """
+    if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        return value
+    if isinstance(value, np.ma.MaskedArray) or getattr(value.dtype, "kind", "") in ("m", "M"):
+        return value
+    return value.item()
+
+
+def check_config(
+    config: Mapping[str, Any] | None, sample_sets: Iterable[str], averages: bool = False
+) -> dict[str, Any]:
+    """`config` with plain scalars, or InputError for keys and values that cannot be columns.
+
+    With `averages` the settings are let in that mark a run of averages.
+    """
+    if not isinstance(config, Mapping | None):
+        raise InputError(
+            f"`config` must be a mapping of settings, not a {type(config).__name__}; pass "
+            "{'lr': 0.1}."
+        )
+    taken = taken_columns(sample_sets, averages)
     return {key: _config_value(key, value, taken) for key, value in (config or {}).items()}
+
+
+def taken_columns(sample_sets: Iterable[str], averages: bool = False) -> set[str]:
+    """Columns of the models table that no setting and no metric may take."""
+    own = () if averages else OF_AVERAGES
+    return {*RESERVED_COLUMNS, *reserved_metrics(sample_sets), *own}
 
 
 def _config_value(key: str, value: Any, taken: set[str]) -> Any:
@@ -265,16 +378,25 @@ def _config_value(key: str, value: Any, taken: set[str]) -> Any:
             f"`config` must not have the key {key!r}, which the models table uses itself "
             f"({', '.join(sorted(taken))}); rename it."
         )
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():
-        value = value.item()
-    if not isinstance(value, str | bool | int | float | None):
+    value = plain_scalar(value)
+    if not isinstance(value, str | bool | int | float | None) or isinstance(value, np.generic):
         raise InputError(
             f"`config[{key!r}]` must be a string, a number, a truth value or None, not "
             f"{type(value).__name__}; flatten it, for example {key + '.name'!r}."
         )
+    if isinstance(value, str):
+        check_text(value, f"`config[{key!r}]`")
     if isinstance(value, float) and not abs(value) < float("inf"):
         raise InputError(f"`config[{key!r}]` must be a finite number, not {value}; use None.")
-    return value
+    return _as_stored(value, f"`config[{key!r}]`")
+
+
+def _as_stored(value: Any, what: str) -> Any:
+    """`value` as it is read back from JSON, as which it is stored."""
+    try:
+        return json.loads(json.dumps(value))
+    except ValueError as error:  # an integer of thousands of digits
+        raise InputError(f"{what} cannot be stored: {error}; pass it as text.") from error
 
 
 def reserved_metrics(sample_sets: Iterable[str]) -> list[str]:

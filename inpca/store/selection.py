@@ -12,6 +12,7 @@ from inpca.errors import InputError
 from inpca.store.catalogue import check_key
 from inpca.store.predictions import IGNORANCE, REFERENCES
 from inpca.store.samples import SampleSet
+from inpca.store.settings import Key, beyond_float64, nullable_integers, setting_key
 
 
 def select_rows(models: pd.DataFrame, query: "str | Sequence[str] | ArrayLike") -> pd.DataFrame:
@@ -33,9 +34,10 @@ def _shown(query: Any) -> str:
 
 
 def _evaluate(models: pd.DataFrame, query: str) -> "pd.Series[bool]":
+    table = _exact(models, query)
     try:
         # Empty scopes: a query means the same wherever it is called from.
-        mask = models.eval(query, local_dict={}, global_dict={}, engine="python")
+        mask = table.eval(query, local_dict={}, global_dict={}, engine="python")
     except Exception as error:  # pandas raises a dozen kinds for a bad expression
         raise InputError(
             f"`query` {query!r} cannot be evaluated ({type(error).__name__}: {error}); the columns "
@@ -47,6 +49,68 @@ def _evaluate(models: pd.DataFrame, query: str) -> "pd.Series[bool]":
             f"columns are {', '.join(models.columns)}."
         )
     return mask.fillna(False).astype(bool)
+
+
+class _Typed:
+    """A value that equals another only of its own kind: Python takes `True` and `1` for equal."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, value: Any) -> None:
+        self.key = setting_key(value)
+
+    def __eq__(self, other: object) -> bool:
+        return self.key == _key(other)
+
+    def __hash__(self) -> int:
+        return hash(self.key[1])
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self._value_beside(other) < _key(other)[1])
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self._value_beside(other) <= _key(other)[1])
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self._value_beside(other) > _key(other)[1])
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self._value_beside(other) >= _key(other)[1])
+
+    def _value_beside(self, other: object) -> Any:
+        if self.key[0] != _key(other)[0]:
+            raise TypeError("truth values, numbers and texts have no order among them")
+        return self.key[1]
+
+
+def _key(value: object) -> Key:
+    return value.key if isinstance(value, _Typed) else setting_key(value)
+
+
+def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
+    """`models`, its columns in `query` such that comparisons are exact and of one kind.
+
+    Integers that float64 cannot hold are compared as Python's own, and have no arithmetic. A
+    missing one is NaN, which like every missing number differs from all others.
+    """
+    columns = {}
+    for name in models.columns:
+        column = models[name]
+        if name not in query:
+            continue
+        if column.dtype == object and _mixes_kinds(column):
+            columns[name] = column.map(_Typed, na_action="ignore")
+        elif beyond_float64(column):
+            values = column.astype(object)
+            columns[name] = values.where(column.notna(), np.nan)
+        elif nullable_integers(column):
+            columns[name] = column.astype(np.float64)
+    return models.assign(**columns)
+
+
+def _mixes_kinds(column: "pd.Series[Any]") -> bool:
+    kinds = {isinstance(value, bool) for value in column.dropna()}
+    return len(kinds) > 1
 
 
 def _by_values(models: pd.DataFrame, query: Any) -> pd.DataFrame:
@@ -97,11 +161,11 @@ def _stack(front: pd.DataFrame, rest: pd.DataFrame) -> pd.DataFrame:
         column = rest[name]
         if name in front:
             head = front[name].astype(column.dtype)
-        elif column.dtype.kind in "iu":
-            head, column = _missing(front, np.float64), column.astype(np.float64)
-        elif column.dtype == bool:
-            head, column = _missing(front, "boolean"), column.astype("boolean")
         else:
+            if pd.api.types.is_integer_dtype(column.dtype):
+                column = _nullable(column)
+            elif column.dtype == bool:
+                column = column.astype("boolean")
             head = _missing(front, column.dtype)
         columns[name] = pd.concat([head, column])
     return pd.DataFrame(columns)
@@ -109,6 +173,15 @@ def _stack(front: pd.DataFrame, rest: pd.DataFrame) -> pd.DataFrame:
 
 def _missing(front: pd.DataFrame, dtype: Any) -> "pd.Series[Any]":
     return pd.Series([None] * len(front), index=front.index, dtype=dtype)
+
+
+def _nullable(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column of integers in the type in which some may be missing."""
+    if nullable_integers(column):
+        return column
+    name = column.dtype.name  # int64, uint8, …
+    wide: Any = f"UInt{name[4:]}" if name.startswith("u") else f"Int{name[3:]}"
+    return column.astype(wide)
 
 
 def _reference_key(name: str) -> str:

@@ -23,6 +23,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
+from inpca.store.deletion import forget_deletion
 from inpca.store.files import (
     after_commit,
     commit_bytes,
@@ -33,7 +34,14 @@ from inpca.store.files import (
     take,
 )
 from inpca.store.group import METADATA, inner_files, repeat_metadata, root_bytes
-from inpca.store.intake import Intake, check_is_mapping
+from inpca.store.intake import (
+    Intake,
+    check_is_mapping,
+    check_metrics_mapping,
+    epoch_number,
+    exact_number,
+    whole_number,
+)
 from inpca.store.layout import Document, ShardLayout
 from inpca.store.observables import RowArray, check_observables, declaration
 from inpca.store.run import (
@@ -47,6 +55,7 @@ from inpca.store.run import (
     shard_path,
 )
 from inpca.store.samples import SampleSet
+from inpca.store.settings import same_settings
 
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
 # A link in a stranger's ensemble leads nowhere.
@@ -75,16 +84,15 @@ class RunWriter:
         *,
         resume: bool = False,
         restart: bool = False,
+        averages: bool = False,
     ) -> None:
         if resume and restart:
             raise InputError("`resume` and `restart` must not both be True; choose one.")
         self.id = schema.check_run_id(run_id)
         self.path = runs / f"{run_id}{SUFFIX}"
-        self._config = schema.check_config(config, sample_sets)
-        taken = {*schema.RESERVED_COLUMNS, *sample_sets, *schema.reserved_metrics(sample_sets)}
-        self._intake = Intake(
-            run_id, dict(sample_sets), n_classes, dtype, taken | set(self._config)
-        )
+        self._config = schema.check_config(config, sample_sets, averages)
+        taken = {*schema.taken_columns(sample_sets, averages), *sample_sets}
+        self._intake = Intake(run_id, dict(sample_sets), n_classes, dtype, taken)
         self._columns: dict[str, list[Any]] = {}
         self._set_names: list[str] = []
         self._columns_on_disk: set[str] = set()
@@ -113,6 +121,8 @@ class RunWriter:
         committed = (self.path / METADATA).exists()
         if not restart and lost_root(self.path):
             raise root_error(self.path)
+        if not committed:
+            schema.check_new_run_id(self.id, run_ids(self.path.parent))
         if restart or not committed:
             delete_run(self.path)
         elif resume:
@@ -125,7 +135,7 @@ class RunWriter:
             )
 
     def _resume(self, run: Run, config: Mapping[str, Any] | None) -> None:
-        if config is not None and self._config != run.config:
+        if config is not None and not same_settings(self._config, run.config):
             raise InputError(
                 f"`config` must be the one that run {self.id!r} was started with ({run.config}), "
                 f"not {self._config}; leave it out, or use another run id."
@@ -165,9 +175,10 @@ class RunWriter:
         ----------
         predictions : sample set → array of shape (n_samples, n_classes)
         kind : what the numbers are: ``"probs"``, ``"log_probs"``, ``"logits"``, ``"sqrt_probs"``
-        step : optimizer steps done
+        step : optimizer steps done; a whole number that fits into int64
         epoch : passes over the training set done; may be a fraction
-        metrics : further scalars; loss and error of every sample set are computed here
+        metrics : further scalars that float64 holds exactly; loss and error of every sample set
+            are computed here
         observables : of hidden layers, ``<set>/<observable>`` or ``<set>/<observable>.<layer>`` →
             value; the observables and their dimensions are in `inpca.store.schema.OBSERVABLES`
 
@@ -175,12 +186,13 @@ class RunWriter:
         ------
         InputError
             For predictions that are no probabilities, of another number of samples or classes, or
-            for a sample set that the ensemble does not have; for observables that are not finite
-            or not those of the checkpoints before. Nothing is written then.
+            for a sample set that the ensemble does not have; for a step, epoch or metric that
+            could not be stored exactly, or a metric whose name is taken; for observables that are
+            not finite or not those of the checkpoints before. Nothing is written then.
         """
         check_is_mapping(predictions)
         block = {name: np.asarray(values)[None] for name, values in predictions.items()}
-        rows = {name: [value] for name, value in (metrics or {}).items()}
+        rows = {name: [value] for name, value in check_metrics_mapping(metrics).items()}
         hidden = {name: np.asarray(values)[None] for name, values in (observables or {}).items()}
         with self.transaction():
             self.stage(block, kind, [step], [epoch], rows, hidden)
@@ -190,6 +202,8 @@ class RunWriter:
         """Commit what is staged inside, or forget it all if that fails."""
         try:
             yield
+            if self._n_committed == 0:  # a run of this id is no longer one that was deleted
+                forget_deletion(self.path.parent.parent, self.id)
             self._commit()
         except BaseException:
             self._forget_staged()
@@ -211,18 +225,19 @@ class RunWriter:
         """
         first = len(self._columns.get("step", ()))
         self._intake.check_same_sets(self._set_names, predictions.keys())
-        self._intake.check_metrics(metrics)
+        self._intake.check_metrics(metrics, self._config)
         blocks = self._intake.blocks(predictions, kind, first)
         scalars, arrays = check_observables(
             observables or {}, self._observables, self._arrays, list(blocks), len(step), first
         )
         columns: dict[str, list[Any]] = {
-            "step": [int(value) for value in step],
-            "epoch": [float(value) for value in epoch],
+            "step": [whole_number(value, "`step`") for value in step],
+            "epoch": [epoch_number(value) for value in epoch],
         }
         for name, block in blocks.items():
             columns |= self._intake.metrics_of(name, block)
-        columns |= {name: [float(value) for value in values] for name, values in metrics.items()}
+        for name, values in metrics.items():
+            columns[name] = [exact_number(value, f"`metrics[{name!r}]`") for value in values]
         columns |= scalars
         for name, block in blocks.items():
             columns |= self._write_shards(name, block, first)
@@ -415,6 +430,12 @@ def delete_run(path: Path) -> None:
         if path.parent.exists():
             durable.sync_folder(path.parent)
             sweep_beside(path)
+
+
+def run_ids(runs: Path) -> list[str]:
+    """Ids of all runs in the folder `runs`, begun ones included."""
+    names = os.listdir(runs)
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
 
 def _write_all(path: Path, data: bytes) -> None:
