@@ -1,6 +1,7 @@
 """Results in other people's formats: CSV, npz, HDF5."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.backend import available_memory
+from inpca.csv_files import write_csv
 from inpca.distance.sinks import require_tiles
-from inpca.errors import InputError, ResourceError
+from inpca.durable import replacing
+from inpca.errors import InpcaError, InputError, ResourceError
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
@@ -76,7 +79,7 @@ def _columns(table: pd.DataFrame) -> Arrays:
 
 def _write_columns(output: Path, table: pd.DataFrame) -> None:
     if output.suffix == ".csv":
-        table.to_csv(output)
+        write_csv(table, output)
     else:
         _write_arrays(output, _columns(table))
 
@@ -91,7 +94,7 @@ def _write_embedding(output: Path, arrays: Arrays, models: pd.DataFrame | None) 
     index = None if models is None else models.index
     table = pd.DataFrame(coordinates, columns=names, index=index)
     table = table if models is None else pd.concat([models, table], axis=1)
-    table.to_csv(output, index_label="model")
+    write_csv(table, output, index_label="model")
 
 
 def _write_matrix(output: Path, matrix: TiledMatrix) -> None:
@@ -109,7 +112,7 @@ def _write_matrix(output: Path, matrix: TiledMatrix) -> None:
         _write_arrays(output, {"distance": dense} | _matrix_columns(matrix))
     else:
         names = None if matrix.models is None else matrix.models.index
-        pd.DataFrame(dense, index=names, columns=names).to_csv(output, index_label="model")
+        write_csv(pd.DataFrame(dense, index=names, columns=names), output, index_label="model")
 
 
 def _matrix_columns(matrix: TiledMatrix) -> Arrays:
@@ -117,7 +120,7 @@ def _matrix_columns(matrix: TiledMatrix) -> Arrays:
 
 
 def _write_matrix_hdf5(output: Path, matrix: TiledMatrix) -> None:
-    with _hdf5().File(output, "x") as file:
+    with _new_hdf5(output) as file:
         dataset = file.create_dataset("distance", shape=matrix.shape, dtype=np.float32)
         for rows in _bands(matrix):
             dataset[rows] = matrix.rows(rows)
@@ -130,18 +133,38 @@ def _bands(matrix: TiledMatrix) -> Iterator[slice]:
 
 def _write_arrays(output: Path, arrays: Arrays) -> None:
     if output.suffix == ".npz":
-        np.savez_compressed(output, **arrays)  # type: ignore[arg-type]
-    elif output.suffix == ".csv":
-        pd.DataFrame(arrays).to_csv(output, index=False)
+        with replacing(output) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     else:
-        with _hdf5().File(output, "x") as file:
+        with _new_hdf5(output) as file:
             _fill(file, arrays)
 
 
 def _fill(file: Any, arrays: Arrays) -> None:
     for name, values in arrays.items():
         # HDF5 has no fixed-width unicode: text goes in as variable-length UTF-8.
-        file[name] = values.astype(object) if values.dtype.kind == "U" else values
+        try:
+            file[name] = values.astype(object) if values.dtype.kind == "U" else values
+        except ValueError as error:
+            raise InputError(
+                f"HDF5 cannot hold the column {name!r} ({error}); export it to .npz or .csv."
+            ) from error
+
+
+@contextmanager
+def _new_hdf5(output: Path) -> Iterator[Any]:
+    """An HDF5 file to fill, which is there when it is whole."""
+    h5py = _hdf5()
+    try:
+        with replacing(output) as partial, h5py.File(partial, "w") as file:
+            yield file
+    except RuntimeError as error:
+        if isinstance(error, InpcaError):
+            raise
+        # So h5py says that a file could not be closed: what was to be flushed found no room.
+        raise ResourceError(
+            f"{output}: {error}; see that the disk is well and has room, then call again."
+        ) from error
 
 
 def _hdf5() -> Any:
