@@ -182,7 +182,7 @@ def _as_checkpoints(array: Any, name: str, path: Path) -> Any:
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise InputError(f"{what} must have shape (checkpoint, sample, class), not {array.shape}.")
     if array.dtype.kind not in "biufc":
-        raise InputError(f"{what} must be numbers, not {array.dtype}.")
+        raise InputError(f"{what} must hold real numbers, not {array.dtype}.")
     # Checked and kept in float64, a checkpoint at a time.
     one = prod(array.shape[-2:]) * max(8, array.dtype.itemsize)
     check_fits(one, f"A checkpoint of {path}", "check that the file is sound")
@@ -224,7 +224,7 @@ def as_labels(values: Any, where: str) -> NDArray[np.int64]:
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:
-    regular_file(path, "for `labels`")
     if path.suffix != ".npy":
         raise InputError(f"`labels` must be a .npy file, not {path}.")
+    regular_file(path, " for `labels`; check the path.")
     return as_labels(open_npy(path), str(path))

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Settings, plans and lists of samples: nobody writes more of them by hand or by program.
-TEXT_LIMIT = 64 * 2**20
+TEXT_LIMIT = 16 * 2**20
+_MISSING = "; check the path."
 
 # What libraries raise for bytes that are damaged, foreign, or made to be trouble.
 UNREADABLE = (
@@ -63,12 +64,12 @@ _EXPANSION = 200
 _MEMBERS = 100_000
 
 
-def regular_file(path: Path, name: str = "") -> os.stat_result:
+def regular_file(path: Path, missing: str = _MISSING) -> os.stat_result:
     """What the system says of the regular file at `path`, links followed.
 
     Parameters
     ----------
-    name : what the file is for, where a message should say so (as in "for `keep`")
+    missing : what follows "There is no file …" in the message: what for, the cure
 
     Raises
     ------
@@ -83,14 +84,14 @@ def regular_file(path: Path, name: str = "") -> os.stat_result:
         ...
     inpca.errors.InputError: /dev/zero is a device, and only regular files are read; copy what...
     """
-    with _opening(path, name):
+    with _opening(path, missing):
         found = os.stat(path)
         _check_regular(found, path)
     return found
 
 
 @contextmanager
-def open_regular(path: Path, name: str = "") -> Iterator[IO[bytes]]:
+def open_regular(path: Path, missing: str = _MISSING) -> Iterator[IO[bytes]]:
     """The regular file at `path`, open for reading; what is none is refused and never waited for.
 
     Raises
@@ -98,7 +99,7 @@ def open_regular(path: Path, name: str = "") -> Iterator[IO[bytes]]:
     InputError
         As for `regular_file`.
     """
-    with _opening(path, name):
+    with _opening(path, missing):
         # Without waiting: a pipe that nobody writes to would hold us here for ever.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
@@ -110,7 +111,7 @@ def open_regular(path: Path, name: str = "") -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_regular(path: Path, limit: int = TEXT_LIMIT, name: str = "") -> bytes:
+def read_regular(path: Path, limit: int = TEXT_LIMIT, missing: str = _MISSING) -> bytes:
     """All bytes of a regular file that has at most `limit` of them.
 
     Raises
@@ -118,7 +119,7 @@ def read_regular(path: Path, limit: int = TEXT_LIMIT, name: str = "") -> bytes:
     InputError
         As for `regular_file`; for a larger file.
     """
-    with open_regular(path, name) as file:
+    with open_regular(path, missing) as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > limit else file.read(limit + 1)
     if max(size, len(content)) > limit:
@@ -179,8 +180,8 @@ def unreadable(path: Path, error: BaseException, kind: str = "") -> InputError:
         return InputError(f"{head}it asks for more memory than there is; check that it is sound.")
     reason = str(error).strip().splitlines()
     return InputError(
-        f"{head}{reason[0] if reason else type(error).__name__}; it may be truncated: copy or "
-        "write it again."
+        f"{head}{reason[0] if reason else type(error).__name__}; it is "
+        "truncated or of another kind: copy or write it again."
     )
 
 
@@ -199,6 +200,21 @@ def check_fits(n_bytes: int, what: str, cure: str) -> None:
         raise InputError(
             f"{what} announces {format_bytes(n_bytes)} but {format_bytes(free)} of memory are "
             f"free; {cure}."
+        )
+
+
+def check_expansion(unpacked: int, packed: int, what: str) -> None:
+    """Refuse what would unpack to far more than it is; small things may.
+
+    Raises
+    ------
+    InputError
+        Names both sizes.
+    """
+    if unpacked > max(_EXPANDED, _EXPANSION * packed):
+        raise InputError(
+            f"{what} announces {format_bytes(unpacked)} from {format_bytes(packed)} in the file, "
+            "as files do that are made to fill a machine; if it is sound, save it uncompressed."
         )
 
 
@@ -296,12 +312,7 @@ def _check_member(member: zipfile.ZipInfo, what: str) -> None:
     """Refuse what NumPy does not write, and what unpacks to far more than it is."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InputError(f"{what} is packed in another way than NumPy's; save it with numpy.savez.")
-    if member.file_size > max(_EXPANDED, _EXPANSION * member.compress_size):
-        raise InputError(
-            f"{what} announces {format_bytes(member.file_size)} from "
-            f"{format_bytes(member.compress_size)} in the file, as archives do that are made to "
-            "fill a machine; if it is sound, save it uncompressed, with numpy.savez."
-        )
+    check_expansion(member.file_size, member.compress_size, what)
 
 
 def _npy_header(file: IO[bytes], what: str) -> tuple[int, int]:
@@ -334,11 +345,11 @@ def _check_announced(announced: int, there: int, what: str) -> None:
 
 
 @contextmanager
-def _opening(path: Path, name: str) -> Iterator[None]:
+def _opening(path: Path, missing: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"There is no file {path}{name and ' ' + name}; check the path.") from None
+        raise InputError(f"There is no file {path}{missing}") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InpcaError):
             raise

@@ -150,7 +150,7 @@ def _read_samples(path: Path, n_samples: int) -> Any:
     from inpca.opening import read_regular
 
     try:
-        numbers = [int(line) for line in read_regular(path, name="for `--samples`").split()]
+        numbers = [int(line) for line in read_regular(path, missing=" for `--samples`.").split()]
     except ValueError as error:
         raise InputError(
             f"`--samples` {path} must hold whole numbers, one a line ({error})."
