@@ -137,7 +137,7 @@ def _open_square(path: Path, dataset: str) -> Iterator[Any]:
 def _check_square(array: Any, what: str) -> Any:
     shape = array.shape or ()  # an HDF5 dataset of no numbers has none
     square = len(shape) == 2 and shape[0] == shape[1] >= 2
-    if not square or array.dtype.kind != "f":
+    if not square or array.dtype.kind != "f" or array.dtype.itemsize not in _TOLERANCE:
         raise InputError(
             f"{what} must be a square matrix of real numbers, one row for each of at least 2 "
             f"models, not {array.dtype} of shape {array.shape}."

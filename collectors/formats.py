@@ -149,8 +149,10 @@ def _archived(
     n = lengths.pop()
     step = _counter(arrays, names["step"], np.arange(n), path)
     epoch = _counter(arrays, names["epoch"], np.full(n, np.nan), path)
-    if (step != np.floor(step)).any():
-        raise InputError(f"`{names['step']}` in {path} must be whole numbers, not {step}.")
+    if (step != np.floor(step)).any() or (np.abs(step.astype(np.float64)) > 2**53).any():
+        raise InputError(
+            f"`{names['step']}` in {path} must be whole numbers up to 2^53, not {step}."
+        )
     if (np.diff(step) <= 0).any():
         at = int(np.argmax(np.diff(step) <= 0))
         raise InputError(

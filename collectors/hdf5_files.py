@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from inpca.errors import InputError, MissingExtraError
 from inpca.opening import check_fits, reading, regular_file
@@ -40,14 +40,22 @@ def open_hdf5(path: Path) -> Iterator[Any]:
 
 
 def datasets(file: Any, path: Path) -> dict[str, Any]:
-    """Every dataset of an open HDF5 file by its path; links are not followed.
+    """Every dataset of an open HDF5 file by its path.
 
     Raises
     ------
     InputError
-        If one does not hold its numbers; see `check_dataset`.
+        If there is a link; if a dataset does not hold its numbers, see `check_dataset`.
     """
+    import h5py
+
     found: dict[str, Any] = {}
+
+    def refuse(name: str, link: Any) -> None:
+        if not isinstance(link, h5py.HardLink):
+            _refuse_link(name, path)
+
+    file.visititems_links(refuse)
 
     def visit(name: str, item: Any) -> None:
         if hasattr(item, "shape"):
@@ -73,10 +81,7 @@ def dataset_called(file: Any, name: str, path: Path) -> Any | None:
         if link is None:
             return None
         if not isinstance(link, h5py.HardLink):
-            raise InputError(
-                f"{path} has a link at {name!r}, which may lead in circles or into another file; "
-                "name the dataset that it means, or copy it there."
-            )
+            _refuse_link(name, path)
         item = item[part]
     return check_dataset(item, name, path) if isinstance(item, h5py.Dataset) else None
 
@@ -109,6 +114,13 @@ def check_dataset(dataset: Any, name: str, path: Path) -> Any:
     chunk = prod(dataset.chunks) * dataset.dtype.itemsize
     check_fits(chunk, f"A chunk of {what[0].lower()}{what[1:]}", "write it in smaller chunks")
     return dataset
+
+
+def _refuse_link(name: str, path: Path) -> NoReturn:
+    raise InputError(
+        f"{path} has a link at {name!r}, which may lead in circles or into another file; copy the "
+        "dataset that it means there."
+    )
 
 
 def _refuse_unwritten(what: str, announced: int, stored: int) -> None:

@@ -84,12 +84,13 @@ def load_torch(path: Path, *, allow_pickle: bool = False) -> Any:
     regular_file(path)
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    if not _is_torch_file(path):
+    with reading(path, "a file of torch.save"):
+        is_archive = zipfile.is_zipfile(path)
+    if not is_archive and not _is_old_torch_file(path):
         # Not given to the unpickler: bytes of another kind break it in a dozen ways.
         raise InputError(
             f"{path} cannot be read as a file of torch.save: it does not begin as one."
         )
-    is_archive = zipfile.is_zipfile(path)
     if is_archive:
         _check_members(path)
     try:
@@ -151,10 +152,10 @@ def _python3(name: str) -> str:
     return f"{IMPORT_MAPPING.get(module, module)}.{attribute}" if module else name
 
 
-def _is_torch_file(path: Path) -> bool:
-    """By its first bytes: an archive, or before torch 1.6 a pickle of protocol 2."""
+def _is_old_torch_file(path: Path) -> bool:
+    """By its first bytes: before torch 1.6 a pickle of protocol 2."""
     with open_regular(path) as file:
-        return zipfile.is_zipfile(path) or file.read(2) == b"\x80\x02"
+        return file.read(2) == b"\x80\x02"
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from inpca.durable import replacing
 if TYPE_CHECKING:
     import pandas as pd
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?|[+-]?inf", re.IGNORECASE | re.ASCII)
 _REFERENCE = re.compile(r"@(ignorance|truth|progress-[0-9.e-]+)", re.ASCII)
 
@@ -26,7 +26,11 @@ def plain_cell(value: Any) -> Any:
     >>> plain_cell("=HYPERLINK(1)"), plain_cell("-0.5"), plain_cell("@truth"), plain_cell(-1)
     ("'=HYPERLINK(1)", '-0.5', '@truth', -1)
     """
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
+    if not isinstance(value, str):
+        return value
+    # A lone "\r" is not put in quotes, and would begin a new row: with a formula, perhaps.
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if not value.startswith(_FORMULA):
         return value
     harmless = _NUMBER.fullmatch(value) or _REFERENCE.fullmatch(value)
     return value if harmless else f"'{value}"

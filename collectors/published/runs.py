@@ -125,7 +125,9 @@ def _steps(
     """Step and epoch of each checkpoint, and what to know where they are not the training's."""
     known, batches = _scheduled(settings, more, labels)
     t = _column(rows, "t", file) if "t" in rows[0] else None
-    if t is not None and (t == np.floor(t)).all() and (np.diff(t) > 0).all():
+    # Larger numbers than 2⁵³ are whole only for want of digits.
+    whole = t is not None and (t == np.floor(t)).all() and (np.abs(t) <= 2**53).all()
+    if t is not None and whole and (np.diff(t) > 0).all():
         step, note = t.astype(np.int64), ""
     elif t is None and known is not None and len(known) == len(rows):
         step, note = np.asarray(known), ""

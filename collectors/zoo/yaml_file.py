@@ -168,7 +168,7 @@ class YamlFile:
             return self._constructor.construct_object(node)
         # PyYAML trips over values that do not fit their tags (``!!int x``) in any of these ways.
         except (yaml.YAMLError, *UNREADABLE) as error:
-            self.fail(line, f"the value cannot be read: {error}.")
+            self.fail(line, f"the value cannot be read: {getattr(error, 'problem', error)}.")
 
     def _pairs(self, node: yaml.MappingNode, depth: int) -> dict[str, Entry]:
         pairs: dict[str, Entry] = {}
