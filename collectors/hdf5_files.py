@@ -49,20 +49,17 @@ def datasets(file: Any, path: Path) -> dict[str, Any]:
     """
     import h5py
 
+    # Nothing is raised within the visits: h5py loses it. A value other than None ends one.
+    link = file.visititems_links(lambda name, to: None if isinstance(to, h5py.HardLink) else name)
+    if link is not None:
+        _refuse_link(link, path)
     found: dict[str, Any] = {}
-
-    def refuse(name: str, link: Any) -> None:
-        if not isinstance(link, h5py.HardLink):
-            _refuse_link(name, path)
-
-    file.visititems_links(refuse)
-
-    def visit(name: str, item: Any) -> None:
-        if hasattr(item, "shape"):
-            found[name] = check_dataset(item, name, path)
-
-    file.visititems(visit)
-    return found
+    file.visititems(lambda name, item: found.update({name: item}))
+    return {
+        name: check_dataset(item, name, path)
+        for name, item in found.items()
+        if isinstance(item, h5py.Dataset)
+    }
 
 
 def dataset_called(file: Any, name: str, path: Path) -> Any | None:
