@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from inpca.backend import available_memory
 from inpca.csv_files import write_csv
 from inpca.distance.sinks import require_tiles
 from inpca.durable import replacing
-from inpca.errors import InpcaError, InputError, ResourceError
+from inpca.errors import InputError, ResourceError
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
@@ -120,10 +120,11 @@ def _matrix_columns(matrix: TiledMatrix) -> Arrays:
 
 
 def _write_matrix_hdf5(output: Path, matrix: TiledMatrix) -> None:
-    with _new_hdf5(output) as file:
+    with _new_hdf5(output) as (file, target):
         dataset = file.create_dataset("distance", shape=matrix.shape, dtype=np.float32)
         for rows in _bands(matrix):
             dataset[rows] = matrix.rows(rows)
+            target.check()  # a full disk, before the rest is read for nothing
         _fill(file, _matrix_columns(matrix))
 
 
@@ -136,7 +137,7 @@ def _write_arrays(output: Path, arrays: Arrays) -> None:
         with replacing(output) as partial:
             np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     else:
-        with _new_hdf5(output) as file:
+        with _new_hdf5(output) as (file, _):
             _fill(file, arrays)
 
 
@@ -152,19 +153,60 @@ def _fill(file: Any, arrays: Arrays) -> None:
 
 
 @contextmanager
-def _new_hdf5(output: Path) -> Iterator[Any]:
-    """An HDF5 file to fill, which is there when it is whole."""
+def _new_hdf5(output: Path) -> Iterator[tuple[Any, "_Target"]]:
+    """An HDF5 file to fill, which is there when it is whole, and what it is written to."""
     h5py = _hdf5()
-    try:
-        with replacing(output) as partial, h5py.File(partial, "w") as file:
-            yield file
-    except RuntimeError as error:
-        if isinstance(error, InpcaError):
-            raise
-        # So h5py says that a file could not be closed: what was to be flushed found no room.
-        raise ResourceError(
-            f"{output}: {error}; see that the disk is well and has room, then call again."
-        ) from error
+    with replacing(output) as partial, open(partial, "r+b", buffering=0) as raw:
+        target = _Target(raw)
+        with h5py.File(target, "w") as file:
+            yield file, target
+        target.check()
+
+
+class _Target:
+    """A file for HDF5 that lets every write succeed, and tells later which did not.
+
+    HDF5 cannot close a file that it could not write to: it repeats the write, and then crashes the
+    process. So it is not told; `check` raises the first error.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._error: OSError | None = None
+        self.seek, self.tell, self.read = raw.seek, raw.tell, raw.read
+
+    def check(self) -> None:
+        """Raise the first error of a write."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`; after an error nothing more is written."""
+        left = memoryview(data).cast("B")
+        try:
+            while len(left) and self._error is None:
+                left = left[self._raw.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`, with zeros where nothing could be written."""
+        view = memoryview(buffer).cast("B")
+        n_read: int = self._raw.readinto(view)  # type: ignore[attr-defined]
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def truncate(self, size: int) -> int:
+        """Cut or lengthen the file."""
+        try:
+            return self._raw.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
 
 
 def _hdf5() -> Any:
