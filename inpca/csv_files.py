@@ -38,6 +38,7 @@ def plain_cell(value: Any) -> Any:
 
 def plain_table(table: "pd.DataFrame") -> "pd.DataFrame":
     """`table` with `plain_cell` for each text: in cells, in the index, in names of columns."""
+    import numpy as np
     import pandas as pd
 
     def is_text(values: Any) -> bool:
@@ -52,8 +53,9 @@ def plain_table(table: "pd.DataFrame") -> "pd.DataFrame":
     found = table.copy(deep=False)
     for place, (_, column) in enumerate(table.items()):
         if is_text(column):
-            cells = [plain_cell(value) for value in column]
-            found.isetitem(place, pd.Series(cells, index=column.index, dtype=object))
+            cells = np.empty(len(column), dtype=object)
+            cells[:] = [plain_cell(value) for value in column]
+            found.isetitem(place, cells)
     found.index, found.columns = plain_index(table.index), plain_index(table.columns)
     return found
 

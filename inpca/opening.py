@@ -241,7 +241,8 @@ def open_npy(path: Path) -> "NDArray[Any]":
             file.seek(0)
             empty: NDArray[Any] = np.load(file, allow_pickle=False)
             return empty
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
 
 def check_magic(path: Path, head: bytes) -> None:
