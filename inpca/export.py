@@ -120,11 +120,11 @@ def _matrix_columns(matrix: TiledMatrix) -> Arrays:
 
 
 def _write_matrix_hdf5(output: Path, matrix: TiledMatrix) -> None:
-    with _new_hdf5(output) as (file, target):
+    with _new_hdf5(output) as (file, unfailing):
         dataset = file.create_dataset("distance", shape=matrix.shape, dtype=np.float32)
         for rows in _bands(matrix):
             dataset[rows] = matrix.rows(rows)
-            target.check()  # a full disk, before the rest is read for nothing
+            unfailing.check()  # a full disk, before the rest is read for nothing
         _fill(file, _matrix_columns(matrix))
 
 
@@ -153,17 +153,17 @@ def _fill(file: Any, arrays: Arrays) -> None:
 
 
 @contextmanager
-def _new_hdf5(output: Path) -> Iterator[tuple[Any, "_Target"]]:
+def _new_hdf5(output: Path) -> Iterator[tuple[Any, "_Unfailing"]]:
     """An HDF5 file to fill, which is there when it is whole, and what it is written to."""
     h5py = _hdf5()
     with replacing(output) as partial, open(partial, "r+b", buffering=0) as raw:
-        target = _Target(raw)
-        with h5py.File(target, "w") as file:
-            yield file, target
-        target.check()
+        unfailing = _Unfailing(raw)
+        with h5py.File(unfailing, "w") as file:
+            yield file, unfailing
+        unfailing.check()
 
 
-class _Target:
+class _Unfailing:
     """A file for HDF5 that lets every write succeed, and tells later which did not.
 
     HDF5 cannot close a file that it could not write to: it repeats the write, and then crashes the

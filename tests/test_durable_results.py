@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 WRITERS = {"to_csv", "to_parquet", "to_hdf", "to_pickle", "savefig", "savetxt", "write_html",
            "write_image", "tofile", "save_file", "savez", "savez_compressed"}  # fmt: skip
 OWNERS = {"write_text", "write_bytes"}
-# A place that `replacing` gave, memory, or text as the result.
-PLACES = {"partial", "buffer", "None"}
+# A place that `replacing` gave (`unfailing`: one opened there), memory, or text as the result.
+PLACES = {"partial", "buffer", "unfailing", "None"}
 # Runs write shards of several files before one commit; see `docs/design.md`.
 EXCEPT = {"inpca/store/writer.py"}
 
