@@ -13,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from collectors.formats import ArchivedRun, check_labels, complete_names, open_archive, read_labels
+from inpca.cli.services import say
 from inpca.errors import InputError
 from inpca.reporting import ProgressArgument, reporting
 
@@ -376,4 +377,4 @@ def register(app: typer.Typer) -> None:
             progress=not quiet,
         )
         for run_id in runs:
-            typer.echo(run_id)
+            say(run_id)

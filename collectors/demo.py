@@ -16,6 +16,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from inpca.cli.services import say
 from inpca.errors import InputError
 from inpca.reporting import ProgressArgument, reporting
 
@@ -364,4 +365,4 @@ def register(app: typer.Typer) -> None:
             restart=restart,
             progress=not quiet,
         )
-        typer.echo("\n".join(lines))
+        say("\n".join(lines))

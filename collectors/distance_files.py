@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from collectors.formats import HDF5, open_hdf5, open_npy, reading
+from collectors.hdf5_files import HDF5, dataset_called, open_hdf5
 from inpca.distance.sinks import FINISHED, FLOORED, is_finished
 from inpca.errors import InputError, ResourceError
+from inpca.opening import open_npy, reading, regular_file
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
 from inpca.tiling import Tile, TileGrid
@@ -115,26 +116,28 @@ def import_distances(
 @contextmanager
 def _open_square(path: Path, dataset: str) -> Iterator[Any]:
     """The matrix in a file, on disk until some of it is asked for."""
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    regular_file(path)
     if path.suffix == ".npy":
         yield _check_square(open_npy(path), str(path))
     elif path.suffix in HDF5:
         with open_hdf5(path) as file:
             with reading(path):
-                if dataset not in file or not hasattr(file[dataset], "shape"):
+                array = dataset_called(file, dataset, path)
+                if array is None:
                     raise InputError(
                         f"{path} has no dataset {dataset!r}; it holds "
                         f"{', '.join(sorted(file)) or 'nothing'}; say which with dataset=…."
                     )
-            yield _check_square(file[dataset], f"{dataset!r} of {path}")
+                square = _check_square(array, f"{dataset!r} of {path}")
+            yield square
     else:
         raise InputError(f"{path} must end in .h5, .hdf5 or .npy to be imported as distances.")
 
 
 def _check_square(array: Any, what: str) -> Any:
-    square = len(array.shape) == 2 and array.shape[0] == array.shape[1] >= 2
-    if not square or array.dtype.kind != "f":
+    shape = array.shape or ()  # an HDF5 dataset of no numbers has none
+    square = len(shape) == 2 and shape[0] == shape[1] >= 2
+    if not square or array.dtype.kind != "f" or array.dtype.itemsize not in _TOLERANCE:
         raise InputError(
             f"{what} must be a square matrix of real numbers, one row for each of at least 2 "
             f"models, not {array.dtype} of shape {array.shape}."

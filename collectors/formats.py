@@ -9,24 +9,25 @@ the name within an ``.npz``, a mapping in a mapping of ``torch.save``). `step` a
 Files that use other words are read with `names`.
 """
 
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import InputError, MissingExtraError
+from collectors.hdf5_files import HDF5, datasets, open_hdf5
+from inpca.errors import InputError
+from inpca.opening import check_fits, open_npy, open_npz, reading, regular_file
 from inpca.store.intake import epoch_number, whole_number
 
 # What a file calls its arrays, unless `names` says otherwise.
 NAMES = {"predictions": "predictions", "labels": "labels", "step": "step", "epoch": "epoch"}
-HDF5 = (".h5", ".hdf5")
 _TORCH = (".pt", ".pth")
+_MAX_LABEL = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,6 @@ class ArchivedRun:
             return np.asarray(self.predictions[sample_set][checkpoint])
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What a library says about a damaged or unfit file, as one error that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            raise InputError(
-                f"{path} holds Python objects where numbers are expected; save arrays of numbers."
-            ) from None
-        raise InputError(f"{path} cannot be read as {path.suffix}: {error}") from error
-    except (OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path} cannot be read as {path.suffix}: {error}; it may be truncated: copy or write "
-            "it again."
-        ) from error
-
-
 def complete_names(names: Mapping[str, str] | None) -> dict[str, str]:
     """What a file calls its arrays, `names` put over the default; refuse an unknown key."""
     unknown = sorted(set(names or {}) - set(NAMES))
@@ -102,21 +83,18 @@ def open_archive(
     InputError
         If the file is missing, is of no known format, or does not hold what it must.
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    regular_file(path)
+    arrays: Mapping[str, Any]
     if path.suffix == ".npy":
         arrays = {names["predictions"]: open_npy(path)}
         yield _archived(path, {sample_set: ""}, arrays, names)
     elif path.suffix == ".npz":
-        # The file is opened here: np.load leaves its own handle open where it fails.
-        with open(path, "rb") as file, _load(path, file) as arrays:
-            with reading(path):
-                archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
-            yield archive
+        with open_npz(path) as arrays:
+            yield _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
     elif path.suffix in HDF5:
         with open_hdf5(path) as file:
             with reading(path):
-                arrays = _datasets(file)
+                arrays = datasets(file, path)
                 archive = _archived(path, _groups(arrays, sample_set, path, names), arrays, names)
             yield archive
     elif path.suffix in _TORCH:
@@ -165,7 +143,7 @@ def _archived(
         raise InputError(f"{path} has {sorted(lengths)} checkpoints in different sample sets.")
     keys = {name: prefix + names["labels"] for name, prefix in groups.items()}
     labels = {
-        name: as_labels(arrays[key][()], f"`{key}` in {path}")
+        name: as_labels(arrays[key], f"`{key}` in {path}")
         for name, key in keys.items()
         if key in arrays
     }
@@ -202,14 +180,15 @@ def check_labels(labels: NDArray[np.int64], shape: tuple[int, int], where: str) 
 
 
 def _as_checkpoints(array: Any, name: str, path: Path) -> Any:
-    if array.ndim == 2:
-        array = array[()][None]
-    if array.ndim != 3 or 0 in array.shape:
-        raise InputError(
-            f"The predictions of sample set {name!r} in {path} must have shape (checkpoint, "
-            f"sample, class), not {array.shape}."
-        )
-    return array
+    what = f"The predictions of sample set {name!r} in {path}"
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise InputError(f"{what} must have shape (checkpoint, sample, class), not {array.shape}.")
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"{what} must hold real numbers, not {array.dtype}.")
+    # Checked and kept in float64, a checkpoint at a time.
+    one = prod(array.shape[-2:]) * max(8, array.dtype.itemsize)
+    check_fits(one, f"A checkpoint of {path}", "check that the file is sound")
+    return array[()][None] if array.ndim == 2 else array
 
 
 def _counter(
@@ -217,81 +196,37 @@ def _counter(
 ) -> NDArray[Any]:
     if name not in arrays:
         return default
-    values = np.asarray(arrays[name][()])
-    n = len(default)
-    if values.shape != (n,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+    stored, n = arrays[name], len(default)
+    good = stored.shape == (n,) and stored.dtype.kind in "iuf"
+    values = np.asarray(stored[()]) if good else default  # read only what is as long as it must be
+    if not good or not np.isfinite(values).all():
         raise InputError(
             f"`{name}` in {path} must be {n} finite numbers, one for each checkpoint, not "
-            f"{values.dtype} of shape {values.shape}."
+            f"{stored.dtype} of shape {stored.shape}."
         )
     return values
 
 
 def as_labels(values: Any, where: str) -> NDArray[np.int64]:
     """Class labels (sample,) as int64; refuse what is not whole numbers ≥ 0."""
-    labels = np.asarray(values)
-    whole = labels.dtype.kind in "iu" or (
-        labels.dtype.kind == "f"
-        and bool(np.isfinite(labels).all() and (labels == np.floor(labels)).all())
-    )
-    if labels.ndim != 1 or not whole or (labels.size and labels.min() < 0):
+    stored = values if hasattr(values, "dtype") else np.asarray(values)
+    good = stored.ndim == 1 and stored.dtype.kind in "iuf"
+    if good:
+        check_fits(8 * len(stored), where, "check that the file is sound")
+        labels = np.asarray(stored[()])
+        good = bool((labels == np.floor(labels)).all() and (labels >= 0).all())
+    if not good:
         raise InputError(
             f"{where} must be the class 0, 1, … of each sample, shape (sample,), not "
-            f"{labels.dtype} of shape {labels.shape}."
+            f"{stored.dtype} of shape {stored.shape}."
         )
+    if (labels > _MAX_LABEL).any():
+        raise InputError(f"{where} must be classes 0, 1, …, but reach to {labels.max()}.")
     return labels.astype(np.int64)
 
 
-def open_npy(path: Path) -> Any:
-    """The array of an ``.npy`` file, on disk until some of it is asked for."""
-    return _load(path, path, mmap_mode="r")
-
-
-def _load(path: Path, source: Any, mmap_mode: Any = None) -> Any:
-    _check_magic(path)
-    with reading(path):
-        loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
-    if path.suffix == ".npz" and not hasattr(loaded, "files"):
-        raise InputError(f"{path} is named .npz but holds one array; rename it to .npy.")
-    return loaded
-
-
-def _check_magic(path: Path) -> None:
-    """Refuse what NumPy did not save: it would be taken for a pickle, which could run code."""
-    with open(path, "rb") as file:
-        head = file.read(6)
-    if not head.startswith((b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")):
-        raise InputError(
-            f"{path} cannot be read as {path.suffix}: it does not begin as such a file; save it "
-            f"with numpy.{'savez' if path.suffix == '.npz' else 'save'}."
-        )
-
-
-def open_hdf5(path: Path) -> Any:
-    """An HDF5 file, open for reading; use it as a context."""
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"Reading {path} needs h5py, which is not installed: pip install 'inpca[hdf5]'."
-        ) from error
-    with reading(path):
-        return h5py.File(path, "r")
-
-
-def _datasets(file: Any) -> dict[str, Any]:
-    """Every dataset of an open HDF5 file by its path."""
-    found: dict[str, Any] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if hasattr(item, "shape"):
-            found[name] = item
-
-    file.visititems(visit)
-    return found
-
-
 def read_labels(path: Path) -> NDArray[np.int64]:
-    if not path.is_file() or path.suffix != ".npy":
+    if path.suffix != ".npy":
         raise InputError(f"`labels` must be a .npy file, not {path}.")
-    return as_labels(_load(path, path), str(path))
+    regular_file(path, " for `labels`; check the path.")
+    return as_labels(open_npy(path), str(path))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from collectors.archive import AllowPickle, pairs, plain_value
+from inpca.cli.services import say
 from inpca.errors import InputError
 
 
@@ -114,4 +115,4 @@ def register(app: typer.Typer) -> None:
             restart=restart,
             progress=not quiet,
         )
-        typer.echo(recorded)
+        say(recorded)

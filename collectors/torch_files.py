@@ -8,7 +8,6 @@ containers and plain namespaces are built; what asks for more is refused, unless
 import argparse
 import pickle
 import re
-import struct
 import types
 import warnings
 import zipfile
@@ -21,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.errors import InputError, MissingExtraError
+from inpca.opening import UNREADABLE, open_regular, reading, regular_file, unreadable
+from inpca.units import format_bytes
 
 try:
     import torch
@@ -38,15 +39,11 @@ DANGER = (
 )
 
 # What torch, and the unpickler under it, raise for bytes that are damaged or refused.
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    struct.error,
-)
+_UNREADABLE = (pickle.UnpicklingError, *UNREADABLE)
+# A tensor may be larger than its file, as a view that repeats one number is; up to this, bytes.
+_SMALL = 64 * 2**20
+# Of an archive's pickle, which names the tensors, bytes.
+_PICKLE_LIMIT = 256 * 2**20
 
 # Where a pickle of NumPy 1, and one of NumPy 2, say that NumPy's own builders are.
 _BUILDERS = {
@@ -84,15 +81,18 @@ def load_torch(path: Path, *, allow_pickle: bool = False) -> Any:
         If the file is missing, cut off or of another format, or holds objects that are no data
         (without `allow_pickle`).
     """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
+    regular_file(path)
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
-    if not _is_torch_file(path):
+    with reading(path, "a file of torch.save"):
+        is_archive = zipfile.is_zipfile(path)
+    if not is_archive and not _is_old_torch_file(path):
         # Not given to the unpickler: bytes of another kind break it in a dozen ways.
         raise InputError(
             f"{path} cannot be read as a file of torch.save: it does not begin as one."
         )
+    if is_archive:
+        _check_members(path)
     try:
         with torch.serialization.safe_globals(_HARMLESS), warnings.catch_warnings():
             # What it warns of either works or is refused below.
@@ -101,16 +101,29 @@ def load_torch(path: Path, *, allow_pickle: bool = False) -> Any:
                 path,
                 map_location="cpu",
                 weights_only=not allow_pickle,
-                mmap=zipfile.is_zipfile(path),
+                mmap=is_archive,
             )
-    except _UNREADABLE as error:
-        raise _named(path, error) from None
     except (AttributeError, ImportError, TypeError) as error:
         # A class that is gone, or has changed, since the file was pickled.
         raise InputError(
             f"{path} holds objects that cannot be built here ({error}); load it where it was "
             "made, and save its tensors alone."
         ) from error
+    except _UNREADABLE as error:
+        raise _named(path, error) from None
+
+
+def _check_members(path: Path) -> None:
+    """Refuse an archive that unpacks to more than it is; torch packs nothing."""
+    with reading(path, "a file of torch.save"), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            packed = member.compress_type != zipfile.ZIP_STORED
+            if packed or (member.filename.endswith(".pkl") and member.file_size > _PICKLE_LIMIT):
+                raise InputError(
+                    f"{path} has the member {member.filename!r} of "
+                    f"{format_bytes(member.file_size)}{', packed' if packed else ''}, which "
+                    "torch.save does not write; save it again with torch.save."
+                )
 
 
 def _named(path: Path, error: Exception) -> InputError:
@@ -125,6 +138,8 @@ def _named(path: Path, error: Exception) -> InputError:
             f"file: {DANGER}."
         )
     # An unpickler that stumbles over bytes says nothing that helps.
+    if isinstance(error, RecursionError | MemoryError):
+        return unreadable(path, error, "a file of torch.save")
     known = isinstance(error, OSError) or (isinstance(error, RuntimeError) and text)
     reason = text.splitlines()[0].split(". ")[0] if known else "it is cut off or damaged"
     return InputError(f"{path} cannot be read as a file of torch.save: {reason}.")
@@ -137,10 +152,10 @@ def _python3(name: str) -> str:
     return f"{IMPORT_MAPPING.get(module, module)}.{attribute}" if module else name
 
 
-def _is_torch_file(path: Path) -> bool:
-    """By its first bytes: an archive, or before torch 1.6 a pickle of protocol 2."""
-    with open(path, "rb") as file:
-        return zipfile.is_zipfile(path) or file.read(2) == b"\x80\x02"
+def _is_old_torch_file(path: Path) -> bool:
+    """By its first bytes: before torch 1.6 a pickle of protocol 2."""
+    with open_regular(path) as file:
+        return file.read(2) == b"\x80\x02"
 
 
 def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -153,7 +168,7 @@ def _load_safetensors(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise InputError(f"{path} cannot be read as .safetensors: {error}.") from None
 
 
@@ -166,15 +181,17 @@ def arrays_of(content: Any, path: Path) -> NDArray[Any] | dict[str, Any]:
     Raises
     ------
     InputError
-        If there is no tensor.
+        If there is no tensor; if one announces far more numbers than the file has bytes; if
+        mappings or lists are nested too deeply, as in a circle.
     """
-    if isinstance(content, Mapping):
-        found = dict(_leaves(content, ""))
-    else:
-        single = _as_array(content)
-        if single is not None:
-            return single
-        found = {}
+    with reading(path, "tensors"):
+        if isinstance(content, Mapping):
+            found = dict(_leaves(content, "", path))
+        else:
+            single = _as_array(content, path)
+            if single is not None:
+                return single
+            found = {}
     if not found:
         raise InputError(
             f"{path} holds a {type(content).__name__} where a tensor, or a mapping with tensors, "
@@ -183,29 +200,44 @@ def arrays_of(content: Any, path: Path) -> NDArray[Any] | dict[str, Any]:
     return found
 
 
-def _leaves(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, NDArray[Any]]]:
+def _leaves(
+    content: Mapping[Any, Any], prefix: str, path: Path
+) -> Iterator[tuple[str, NDArray[Any]]]:
     for key, value in content.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}/")
+            yield from _leaves(value, f"{prefix}{key}/", path)
             continue
-        array = _as_array(value)
+        array = _as_array(value, path)
         if array is not None:
             yield f"{prefix}{key}", array
 
 
-def _as_array(value: Any) -> NDArray[Any] | None:
+def _as_array(value: Any, path: Path) -> NDArray[Any] | None:
     """`value` as an array; None if it is none."""
     if isinstance(value, torch.Tensor):
+        _check_size(value.numel() * value.element_size(), path)
         # What NumPy has no type for, and what is kept in another way than densely.
         plain = value.detach().to_dense() if value.layout != torch.strided else value.detach()
         return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
     if isinstance(value, np.ndarray):
+        _check_size(value.nbytes, path)
         return value
     if isinstance(value, list | tuple) and value:
         if all(isinstance(one, int | float) for one in value):
             return np.asarray(value)
-        parts = [_as_array(one) for one in value]
+        parts = [_as_array(one, path) for one in value]
+        _check_size(sum(part.nbytes for part in parts if part is not None), path)
         shapes = {None if part is None else part.shape for part in parts}
         if len(shapes) == 1 and None not in shapes:
             return np.stack([part for part in parts if part is not None])
     return None
+
+
+def _check_size(n_bytes: int, path: Path) -> None:
+    """Refuse what is not all in the file: a number repeated without end, zeros never written."""
+    there = path.stat().st_size
+    if n_bytes > max(2 * there, _SMALL):
+        raise InputError(
+            f"{path} announces tensors of {format_bytes(n_bytes)} but has {format_bytes(there)}; "
+            "save them whole (tensor.contiguous())."
+        )

@@ -108,6 +108,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def write_result(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the user's file `path` by `data`, as `replacing` does."""
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
 def _write_new(path: Path, data: bytes, sync: bool) -> None:
     with open(os.open(path, _NEW, 0o666), "wb") as file:
         file.write(data)
@@ -120,10 +126,10 @@ def _discard(partial: Path, path: Path | None, error: BaseException) -> None:
     """Remove what was prepared, and let an error of the system name the file that was wanted."""
     with suppress(OSError):
         partial.unlink(missing_ok=True)
-    if not isinstance(error, OSError) or path is None:
-        return
-    if error.filename is None or is_partial(Path(os.fsdecode(error.filename)).name):
-        error.filename = os.fspath(path)  # writing, unlike opening, does not say
+    if isinstance(error, OSError) and path is not None:
+        prepared = error.filename is not None and Path(os.fsdecode(error.filename))
+        if not prepared or prepared == partial or is_partial(prepared.name):
+            error.filename = os.fspath(path)  # writing, unlike opening, does not say
 
 
 def sync_all(paths: Collection[Path]) -> None:

@@ -1,15 +1,18 @@
 """Results in other people's formats: CSV, npz, HDF5."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from inpca.backend import available_memory
+from inpca.csv_files import write_csv
 from inpca.distance.sinks import require_tiles
+from inpca.durable import replacing
 from inpca.errors import InputError, ResourceError
 from inpca.store.embedding import read_embedding
 from inpca.store.ensemble import Ensemble
@@ -78,7 +81,7 @@ def _columns(table: pd.DataFrame) -> Arrays:
 
 def _write_columns(output: Path, table: pd.DataFrame) -> None:
     if output.suffix == ".csv":
-        table.to_csv(output)
+        write_csv(table, output)
     else:
         _write_arrays(output, _columns(table))
 
@@ -93,7 +96,7 @@ def _write_embedding(output: Path, arrays: Arrays, models: pd.DataFrame | None) 
     index = None if models is None else models.index
     table = pd.DataFrame(coordinates, columns=names, index=index)
     table = table if models is None else pd.concat([models, table], axis=1)
-    table.to_csv(output, index_label="model")
+    write_csv(table, output, index_label="model")
 
 
 def _write_matrix(output: Path, matrix: TiledMatrix) -> None:
@@ -111,7 +114,7 @@ def _write_matrix(output: Path, matrix: TiledMatrix) -> None:
         _write_arrays(output, {"distance": dense} | _matrix_columns(matrix))
     else:
         names = None if matrix.models is None else matrix.models.index
-        pd.DataFrame(dense, index=names, columns=names).to_csv(output, index_label="model")
+        write_csv(pd.DataFrame(dense, index=names, columns=names), output, index_label="model")
 
 
 def _matrix_columns(matrix: TiledMatrix) -> Arrays:
@@ -119,10 +122,11 @@ def _matrix_columns(matrix: TiledMatrix) -> Arrays:
 
 
 def _write_matrix_hdf5(output: Path, matrix: TiledMatrix) -> None:
-    with _hdf5().File(output, "x") as file:
+    with _new_hdf5(output) as (file, unfailing):
         dataset = file.create_dataset("distance", shape=matrix.shape, dtype=np.float32)
         for rows in _bands(matrix):
             dataset[rows] = matrix.rows(rows)
+            unfailing.check()  # a full disk, before the rest is read for nothing
         _fill(file, _matrix_columns(matrix))
 
 
@@ -132,18 +136,79 @@ def _bands(matrix: TiledMatrix) -> Iterator[slice]:
 
 def _write_arrays(output: Path, arrays: Arrays) -> None:
     if output.suffix == ".npz":
-        np.savez_compressed(output, **arrays)  # type: ignore[arg-type]
-    elif output.suffix == ".csv":
-        pd.DataFrame(arrays).to_csv(output, index=False)
+        with replacing(output) as partial:
+            np.savez_compressed(partial, **arrays)  # type: ignore[arg-type]
     else:
-        with _hdf5().File(output, "x") as file:
+        with _new_hdf5(output) as (file, _):
             _fill(file, arrays)
 
 
 def _fill(file: Any, arrays: Arrays) -> None:
     for name, values in arrays.items():
         # HDF5 has no fixed-width unicode: text goes in as variable-length UTF-8.
-        file[name] = values.astype(object) if values.dtype.kind == "U" else values
+        try:
+            file[name] = values.astype(object) if values.dtype.kind == "U" else values
+        except ValueError as error:
+            raise InputError(
+                f"HDF5 cannot hold the column {name!r} ({error}); export it to .npz or .csv."
+            ) from error
+
+
+@contextmanager
+def _new_hdf5(output: Path) -> Iterator[tuple[Any, "_Unfailing"]]:
+    """An HDF5 file to fill, which is there when it is whole, and what it is written to."""
+    h5py = _hdf5()
+    with replacing(output) as partial, open(partial, "r+b", buffering=0) as raw:
+        unfailing = _Unfailing(raw)
+        with h5py.File(unfailing, "w") as file:
+            yield file, unfailing
+        unfailing.check()
+
+
+class _Unfailing:
+    """A file for HDF5 that lets every write succeed, and tells later which did not.
+
+    HDF5 cannot close a file that it could not write to: it repeats the write, and then crashes the
+    process. So it is not told; `check` raises the first error.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._error: OSError | None = None
+        self.seek, self.tell, self.read = raw.seek, raw.tell, raw.read
+
+    def check(self) -> None:
+        """Raise the first error of a write."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`; after an error nothing more is written."""
+        left = memoryview(data).cast("B")
+        try:
+            while len(left) and self._error is None:
+                left = left[self._raw.write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`, with zeros where nothing could be written."""
+        view = memoryview(buffer).cast("B")
+        n_read: int = self._raw.readinto(view)  # type: ignore[attr-defined]
+        view[n_read:] = bytes(len(view) - n_read)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def truncate(self, size: int) -> int:
+        """Cut or lengthen the file."""
+        try:
+            return self._raw.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+            return size
 
 
 def _hdf5() -> Any:

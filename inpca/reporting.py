@@ -8,6 +8,8 @@ the argument: a module `inpca.progress` would hide the function of that name, Eq
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from inpca.printable import printable_line
+
 Report = Callable[[float, float, str], None]
 ProgressArgument = bool | Report | None
 
@@ -40,20 +42,21 @@ def _bar(title: str) -> Iterator[Report]:
         TimeRemainingColumn,
     )
 
+    # Names of files and runs are no markup: "[red]" in one colours nothing.
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     bars = Progress(*columns, console=Console(stderr=True))
-    task = bars.add_task(title, total=None, text="")
+    task = bars.add_task(printable_line(title), total=None, text="")
 
     def report(done: float, total: float, text: str) -> None:
         bars.start()  # drawn when there is something to tell: a refused argument shows no bar
-        bars.update(task, completed=done, total=total, text=text)
+        bars.update(task, completed=done, total=total, text=printable_line(text))
 
     try:
         yield report

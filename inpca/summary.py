@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inpca.distance.sinks import is_finished
 from inpca.errors import InpcaError, InputError
+from inpca.printable import printable_line
 from inpca.reporting import ProgressArgument
 from inpca.store.check import stores_in
 from inpca.store.embedding import read_embedding
@@ -168,7 +169,7 @@ def record_lines(record: dict[str, Any], indent: str = "") -> list[str]:
     width = max((len(key) for key in record), default=0)
     lines = []
     for key, value in record.items():
-        name = key.replace("_", " ")
+        name = printable_line(key).replace("_", " ")
         if isinstance(value, dict) and value:
             lines += [f"{indent}{name}", *record_lines(value, indent + "  ")]
         else:
@@ -180,9 +181,9 @@ def _shown(key: str, value: Any) -> str:
     if value is None or value == "" or value == {} or value == []:
         return "none"
     if isinstance(value, list | tuple):
-        return "; ".join(str(item) for item in value)
+        return "; ".join(printable_line(item) for item in value)
     if isinstance(value, bool) or not isinstance(value, int):
-        return str(value)
+        return printable_line(value)
     return format_bytes(value) if key.startswith(_BYTES) else f"{value:,}"
 
 

@@ -1,6 +1,5 @@
 """The verbs `import-archive` and `import-distances`."""
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from collectors.archive import AllowPickle, pairs
+from inpca.cli.services import print_json, say, say_fields
 from inpca.errors import InputError
 
 
@@ -49,10 +49,10 @@ def register(app: typer.Typer) -> None:
             progress=not quiet,
         )
         if as_json:
-            typer.echo(json.dumps([asdict(account) for account in accounts], indent=2))
+            print_json([asdict(account) for account in accounts])
         else:
             for account in accounts:
-                typer.echo("\t".join(filter(None, asdict(account).values())))
+                say_fields(filter(None, asdict(account).values()))
         counts = Counter(account.status for account in accounts)
         if counts["failed"]:
             raise InputError(
@@ -90,4 +90,4 @@ def register(app: typer.Typer) -> None:
             restart=restart,
             progress=not quiet,
         )
-        typer.echo(matrix.path)
+        say(matrix.path)

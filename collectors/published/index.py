@@ -1,5 +1,6 @@
 """Index tables of the archive: which models the rows of a distance matrix are."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from collectors.published.names import OF_A_CHECKPOINT, run_id, setting_name
 from collectors.torch_files import load_torch
 from inpca.errors import InputError
+from inpca.opening import check_fits, open_regular, reading
 
 _REFERENCES = ("true", "random", "geodesic")
 
@@ -21,10 +23,9 @@ def read_index(file: Path, *, allow_pickle: bool = False) -> pd.DataFrame:
         If the file cannot be read, or is no table.
     """
     if file.suffix == ".csv":
-        try:
-            return pd.read_csv(file)
-        except (ValueError, OSError) as error:
-            raise InputError(f"{file} cannot be read as .csv: {error}") from error
+        with open_regular(file) as content, reading(file):
+            check_fits(4 * os.fstat(content.fileno()).st_size, str(file), "check the file")
+            return pd.read_csv(content)
     content = load_torch(file, allow_pickle=allow_pickle)
     if isinstance(content, tuple) and len(content) == 2:  # (rows of the whole, their table)
         content = content[1]

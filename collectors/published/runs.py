@@ -19,6 +19,7 @@ from inpca.store.schema import check_config
 Labels = Mapping[str, NDArray[np.int64]]
 
 _EPOCHS = 200  # of the trainings that do not say how many
+_MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def read_run(content: Any, settings: Mapping[str, Any], labels: Labels, file: Pa
     """
     rows, more = _checkpoints(content, file)
     log_probs = {name: _log_probs(rows, name, len(y), file) for name, y in labels.items()}
-    step, epoch, note = _steps(rows, settings, more, labels)
-    metrics = {"t": _column(rows, "t")} if note and "t" in rows[0] else {}
+    step, epoch, note = _steps(rows, settings, more, labels, file)
+    metrics = {"t": _column(rows, "t", file)} if note and "t" in rows[0] else {}
     config = {setting_name(key): _scalar(value) for key, value in settings.items()}
     return PublishedRun(check_config(config, labels), log_probs, step, epoch, metrics, note)
 
@@ -76,7 +77,7 @@ def _checkpoints(content: Any, file: Path) -> tuple[list[Mapping[str, Any]], Map
     more: Mapping[str, Any] = {}
     if isinstance(content, Mapping) and "data" in content:
         configs = content.get("configs", {})
-        more = configs if isinstance(configs, Mapping) else vars(configs)
+        more = configs if isinstance(configs, Mapping) else getattr(configs, "__dict__", {})
         content = content["data"]
     if isinstance(content, pd.DataFrame):
         content = content.to_dict("records")
@@ -119,11 +120,14 @@ def _steps(
     settings: Mapping[str, Any],
     more: Mapping[str, Any],
     labels: Labels,
+    file: Path,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
     """Step and epoch of each checkpoint, and what to know where they are not the training's."""
     known, batches = _scheduled(settings, more, labels)
-    t = _column(rows, "t") if "t" in rows[0] else None
-    if t is not None and (t == np.floor(t)).all() and (np.diff(t) > 0).all():
+    t = _column(rows, "t", file) if "t" in rows[0] else None
+    # Larger numbers than 2⁵³ are whole only for want of digits.
+    whole = t is not None and (t == np.floor(t)).all() and (np.abs(t) <= 2**53).all()
+    if t is not None and whole and (np.diff(t) > 0).all():
         step, note = t.astype(np.int64), ""
     elif t is None and known is not None and len(known) == len(rows):
         step, note = np.asarray(known), ""
@@ -147,11 +151,20 @@ def _scheduled(
     if "train" not in labels or not isinstance(batch_size, int) or batch_size < 1:
         return None, None
     batches = max(1, len(labels["train"]) // batch_size)
-    return paper_steps(batches, int(more.get("epochs", _EPOCHS))), batches
+    epochs = more.get("epochs", _EPOCHS)
+    if not isinstance(epochs, int) or not 0 < epochs <= _MOST_EPOCHS:
+        return None, batches
+    return paper_steps(batches, epochs), batches
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> NDArray[np.float64]:
-    return np.array([float(row[key]) for row in rows])
+def _column(rows: Sequence[Mapping[str, Any]], key: str, file: Path) -> NDArray[np.float64]:
+    try:
+        return np.array([float(row[key]) for row in rows])
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            f"{file} has no number {key!r} in each checkpoint ({error}); write one, or leave "
+            f"{key!r} out of all."
+        ) from error
 
 
 def _scalar(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """Any inputs and labels, from an ``.npz`` file; and what every reader holds its arrays against."""
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.errors import InputError
+from inpca.opening import open_npz, open_regular
 
 Inputs = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -48,28 +49,15 @@ def read_npz(path: Path) -> Sets:
 
 
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        with open(path, "rb") as file:
-            _check_beginning(path, file.read(len(_ONE_ARRAY)))
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as content:
-                return {name: _array(path, content, name) for name in content.files}
-    except FileNotFoundError:
-        raise InputError(
-            f"There is no file {path}; expected an .npz with {_EXPECTED}: say where it is with "
-            "`path` (--data FILE)."
-        ) from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} cannot be read as .npz ({error}); it is truncated or of another kind: write "
-            f"it again with np.savez."
-        ) from error
+    missing = f"; expected an .npz with {_EXPECTED}: say where it is with `path` (--data FILE)."
+    with open_regular(path, missing) as file:
+        _check_beginning(path, file.read(len(_ONE_ARRAY)))
+    with open_npz(path) as content:
+        return {name: _array(path, content, name) for name in content}
 
 
 def _check_beginning(path: Path, beginning: bytes) -> None:
-    """Refuse what is no .npz by its first bytes; NumPy would advise to unpickle it."""
+    """Refuse what is no .npz by its first bytes."""
     if beginning == _ONE_ARRAY:
         raise InputError(f"{path} is no .npz file but one array; save it with np.savez.")
     if not beginning.startswith(_ZIP):
@@ -80,13 +68,13 @@ def _check_beginning(path: Path, beginning: bytes) -> None:
         )
 
 
-def _array(path: Path, content: Any, name: str) -> NDArray[np.generic]:
+def _array(path: Path, content: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.generic]:
     try:
-        return np.asarray(content[name])
-    except ValueError:
+        return content[name]
+    except InputError as error:
         raise InputError(
-            f"{path}: the array {name!r} cannot be read, it is damaged or holds Python objects; "
-            "write it again as an array of numbers."
+            f"{path}: the array {name!r} cannot be read, it is damaged or holds Python objects "
+            f"({error}); write it again as an array of numbers."
         ) from None
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from inpca.printable import printable_line
 from inpca.reporting import ProgressArgument, Report, reporting
 
 
@@ -43,11 +44,12 @@ class _Bars:
 
     def overall(self, done: int, total: int, text: str) -> None:
         self._bars.start()
-        self._bars.update(self._all, completed=done, total=total, text=f"{done}/{total} {text}")
+        told = f"{done}/{total} {printable_line(text)}"
+        self._bars.update(self._all, completed=done, total=total, text=told)
 
     def step(self, run: str, step: int, last: int) -> None:
         if run not in self._tasks:
-            self._tasks[run] = self._bars.add_task(run, total=last, text="")
+            self._tasks[run] = self._bars.add_task(printable_line(run), total=last, text="")
         self._bars.update(self._tasks[run], completed=step, text=f"{step}/{last}")
 
     def end(self, run: str) -> None:
@@ -72,11 +74,11 @@ def sweep_progress(progress: ProgressArgument) -> Iterator[SweepProgress]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     bars = Progress(*columns, console=Console(stderr=True))
     try:

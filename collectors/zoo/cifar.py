@@ -1,10 +1,12 @@
 """CIFAR-10 and CIFAR-100 in their published "python version".
 
 The files are pickles, which can run any code when they are read. Here nothing is looked up while
-reading but what an array of numbers needs. Described at https://www.cs.toronto.edu/~kriz/cifar.html
+reading: what rebuilds an array of numbers has stand-ins in this module. Described at https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,11 @@ from numpy.typing import NDArray
 
 from collectors.zoo.arrays import Labels, Sets, check_labels
 from inpca.errors import InputError
+from inpca.opening import UNREADABLE, read_regular
 
 _SHAPE = (3, 32, 32)
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),  # how Python 3 writes bytes in the old protocols
-}
+_LARGEST = 2**30  # bytes; the largest that is published has 155 MB
+_MOST_TUPLES = 10_000  # of a batch; those published have a few
 
 
 def read_cifar10(folder: Path) -> Sets:
@@ -100,46 +98,98 @@ def _read(
 
 
 def _unpickle(path: Path) -> dict[Any, Any]:
+    missing = (
+        "; unpack the published archive (python version) and give the folder that it makes as "
+        "`path` (--data FOLDER)."
+    )
+    content = read_regular(path, _LARGEST, missing)
     try:
-        with open(path, "rb") as file:
-            content = _NumbersOnly(file, encoding="bytes").load()
-    except FileNotFoundError:
-        raise InputError(
-            f"There is no file {path}; unpack the published archive (python version) and give the "
-            "folder that it makes as `path` (--data FOLDER)."
-        ) from None
+        _check_opcodes(content, path)
+        batch = _NumbersOnly(io.BytesIO(content), encoding="bytes").load()
     except InputError:
         raise
-    # A truncated or foreign file can fail in any of these ways inside the unpickler.
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    # A truncated or foreign file can fail in many ways inside the unpickler.
+    except (pickle.UnpicklingError, ImportError, *UNREADABLE) as error:
         raise InputError(
             f"{path} cannot be read as a batch of CIFAR ({type(error).__name__}: {error}); it is "
             "truncated or of another kind: get it again."
         ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, no batch of CIFAR.")
-    return content
+    if not isinstance(batch, dict):
+        raise InputError(f"{path} holds a {type(batch).__name__}, no batch of CIFAR.")
+    return batch
+
+
+def _check_opcodes(content: bytes, path: Path) -> None:
+    """Refuse what makes the unpickler itself take memory, or the stack, without end."""
+    n_opcodes = n_tuples = largest = 0
+    for opcode, argument, _ in pickletools.genops(content):
+        n_opcodes += 1
+        n_tuples += "TUPLE" in opcode.name
+        if "PUT" in opcode.name:
+            largest = max(largest, int(argument))
+    # It keeps a place for each number up to the largest; tuples in tuples overflow its stack.
+    if largest > n_opcodes or n_tuples > _MOST_TUPLES:
+        raise InputError(
+            f"{path} is no batch of CIFAR, but a pickle made to do harm; get it again."
+        )
 
 
 class _NumbersOnly(pickle.Unpickler):
-    """Refuses to look up anything but what rebuilds an array of numbers."""
+    """Looks up nothing: stand-ins of our own rebuild arrays of numbers."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in _STAND_INS:
             raise InputError(
                 f"The pickle asks for {module}.{name}, which no batch of CIFAR does, and which "
                 "could run any code; the file is of another kind. Nothing was run."
             )
-        # numpy 2 moved the module that files written before it name.
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return _STAND_INS[module, name]
+
+
+class _Array:
+    """What a pickle makes before it says what is in it."""
+
+    def __init__(self, *_: Any) -> None:
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, is_fortran, content = state
+        flat = np.frombuffer(content, dtype.values)
+        self.values = flat.reshape(shape, order="F" if is_fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.values, dtype)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+class _Dtype:
+    """The type of an array's numbers."""
+
+    def __init__(self, code: str | bytes, *_: Any) -> None:
+        name = code.decode("ascii") if isinstance(code, bytes) else str(code)
+        if name not in _NUMBERS:
+            raise InputError(f"The pickle has an array of {name!r}, and no batch of CIFAR has.")
+        self.values = np.dtype(name)
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        self.values = self.values.newbyteorder(order)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes in the old protocols."""
+    if encoding not in ("latin1", b"latin1"):
+        raise InputError(f"The pickle encodes text as {encoding!r}, which no batch of CIFAR does.")
+    return text.encode("latin1")
+
+
+_NUMBERS = {f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)} | {"f4", "f8"}
+_STAND_INS = {
+    ("numpy.core.multiarray", "_reconstruct"): _Array,
+    ("numpy._core.multiarray", "_reconstruct"): _Array,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+}

@@ -1,6 +1,5 @@
 """The verb `sweep`: train the runs that a file asks for into an ensemble."""
 
-import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inpca.cli.services import print_json, say, say_fields
 from inpca.errors import InputError
 from inpca.units import count
 
@@ -84,7 +84,10 @@ def register(app: typer.Typer) -> None:
             restart=restart,
             progress=not quiet,
         )
-        typer.echo(json.dumps(asdict(result), indent=2) if as_json else _summary(result))
+        if as_json:
+            print_json(asdict(result))
+        else:
+            say(_summary(result))
         if result.failed:
             raise InputError(
                 f"{count(len(result.failed), 'run')} of {len(asked.trainings):,} failed, for the "
@@ -114,14 +117,14 @@ def _show(sweep: "Sweep", ensemble: Path | None, *, listing: bool, as_json: bool
     reasons = {} if ensemble is None else failures(sweep.trainings, ensemble)
     if as_json:
         content = {**asdict(planned), "states": found, "failed": reasons}
-        typer.echo(json.dumps(content, indent=2))
+        print_json(content)
     elif listing:
         for training in sweep.trainings:
             n_models = len(training.steps(n_train))
             words = [training.run, str(n_models), found[training.run], reasons.get(training.run)]
-            typer.echo("\t".join(filter(None, words)))
+            say_fields(filter(None, words))
     else:
-        typer.echo("\n".join(_plan_lines(sweep, ensemble)))
+        say("\n".join(_plan_lines(sweep, ensemble)))
 
 
 def _plan_lines(sweep: "Sweep", ensemble: Path | None) -> list[str]:

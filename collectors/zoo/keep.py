@@ -4,7 +4,6 @@ A run trained on some samples is recorded on all of them, so that it can be comp
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.errors import InputError
+from inpca.opening import open_npy, parse_json, read_regular, regular_file
 
 ALL = "all"
 _FORMS = (
@@ -93,14 +93,15 @@ def digest(kept: NDArray[np.int64]) -> str:
 
 def _read(path: Path) -> Any:
     try:
+        regular_file(path, f" for `keep`; it must be {_FORMS}.")
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        text = path.read_text(encoding="utf-8")
+            return open_npy(path)
+        content = read_regular(path)
         if path.suffix == ".txt":
-            return [int(line) for line in text.split()]
-        content = json.loads(text)
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path} for `keep`; it must be {_FORMS}.") from None
-    except (ValueError, OSError, EOFError) as error:
+            return [int(line) for line in content.decode("utf-8").split()]
+        content = parse_json(content, str(path))
+    except InputError:
+        raise
+    except ValueError as error:
         raise InputError(f"`keep` {path} cannot be read ({error}); it must be {_FORMS}.") from error
     return content.get("keep", content) if isinstance(content, dict) else content

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from collectors.zoo.training import Training
 from inpca import create_ensemble, durable, open_ensemble
 from inpca.errors import DamagedStoreError, InputError
+from inpca.opening import parse_json, read_regular
 from inpca.store.ensemble import Ensemble
 from inpca.store.writer import delete_run
 
@@ -84,12 +85,12 @@ def failure(training: Training, ensemble: Path) -> str | None:
     """
     path = _record(training.run, ensemble)
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(read_regular(path), "it")
         same = record["config"] == training.config
         return str(record["reason"]) if same else None
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (InputError, KeyError, TypeError) as error:
+        if not path.exists():  # most trainings have none, and another process may remove it
+            return None
         raise DamagedStoreError(
             f"{path} cannot be read ({error}); remove it, and the run is trained again."
         ) from error

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ from collectors.zoo.yaml_file import Entry, YamlFile
 from inpca.errors import InputError
 
 SHIPPED = Path(__file__).parent / "sweeps"
+
+# Beyond what anybody trains: a few characters in a file must not fill the memory with plans.
+_MOST_RUNS = 1_000_000
+_MOST_STEPS = 1_000_000  # epochs, and checkpoints of a run
+_MOST_SAMPLES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -173,8 +179,8 @@ _DATA: Mapping[str, Callable[[Entry], Any]] = {
     "name": lambda entry: entry.choice(DATA_SETS),
     "path": Entry.text,
     "labels": lambda entry: entry.choice(LABELS),
-    "n_train": lambda entry: entry.whole(2),
-    "n_test": lambda entry: entry.whole(0),
+    "n_train": lambda entry: entry.whole(2, _MOST_SAMPLES),
+    "n_test": lambda entry: entry.whole(0, _MOST_SAMPLES),
     "grey": Entry.flag,
     "standardise": lambda entry: entry.choice(STANDARDISE),
     "noise": _noise,
@@ -192,7 +198,7 @@ def _batch_size(entry: Entry) -> int | None:
 
 def _checkpoints(entry: Entry) -> str | int:
     if isinstance(entry.value, int):
-        return entry.whole(2)
+        return entry.whole(2, _MOST_STEPS)
     return entry.choice(CHECKPOINTS)
 
 
@@ -223,7 +229,7 @@ COLUMNS = {
     "weight_decay": Column(lambda entry: entry.number(at_least=0), "wd{:g}"),
     "augmentation": Column(_choice(AUGMENTATIONS)),
     "lr_schedule": Column(_choice(LR_SCHEDULES)),
-    "epochs": Column(lambda entry: entry.whole(1), "ep{}"),
+    "epochs": Column(lambda entry: entry.whole(1, _MOST_STEPS), "ep{}"),
     "checkpoints": Column(_checkpoints, "cp{}"),
     "init": Column(_init),
     "keep": Column(Entry.text),
@@ -235,7 +241,7 @@ _NEEDED = ("architecture", "optimizer", "lr")
 
 def _seeds(entry: Entry) -> list[int]:
     if not isinstance(entry.value, list):
-        return list(range(entry.whole(1)))
+        return list(range(entry.whole(1, _MOST_RUNS)))
     seeds: list[int] = []
     for item in entry.value:
         seed = item.whole(0)
@@ -300,6 +306,9 @@ def _trainings(
         if key in grid
     }
     axes.setdefault("seed", [(seed, where) for seed in seeds])
+    n_runs = prod(map(len, axes.values()))
+    if n_runs > _MOST_RUNS:
+        where.fail(f"the grid has {n_runs:,} trainings, more than {_MOST_RUNS:,}; cut it in parts.")
     for picked in product(*axes.values()):
         settings = {key: value for key, (value, _) in zip(axes, picked)}
         lines = {key: item for key, (_, item) in zip(axes, picked)}

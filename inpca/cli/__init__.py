@@ -26,8 +26,10 @@ from inpca.cli import (
     pictures,
     trajectories,
 )
-from inpca.errors import InpcaError
+from inpca.cli.services import say
+from inpca.errors import InpcaError, ResourceError
 from inpca.persistence import named
+from inpca.printable import print_plainly
 
 # In the order of `inpca --help`.
 _GROUPS = (
@@ -56,23 +58,26 @@ def main() -> None:
     for entry in entry_points(group="inpca.commands"):
         entry.load()(app)
     signal.signal(signal.SIGINT, _interrupt)
+    print_plainly()
     try:
         app()
     except InpcaError as error:
         _fail(error)
     except OSError as error:  # a full disk, a file that may not be read: no traceback
         _fail(named(error))
+    except MemoryError:
+        _fail(ResourceError("The memory ran out; take less at once (--memory) or more machine."))
 
 
 def _fail(error: InpcaError) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
+    say(f"error: {error}", err=True)
     sys.exit(error.exit_code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """The first Ctrl-C lets running tasks come to their end; the second does not wait for them."""
     signal.signal(signal.SIGINT, _stop_at_once)
-    typer.echo("interrupted: finishing what runs; Ctrl-C again stops at once", err=True)
+    say("interrupted: finishing what runs; Ctrl-C again stops at once", err=True)
     raise KeyboardInterrupt
 
 
@@ -83,7 +88,7 @@ def _stop_at_once(number: int, frame: FrameType | None) -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"inpca {inpca.__version__}")
+        say(f"inpca {inpca.__version__}")
         raise typer.Exit
 
 

@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Quiet, Workers
-from inpca.cli.services import one_embedding, print_json, print_table
+from inpca.cli.services import check_output, one_embedding, print_json, print_table, say
 from inpca.errors import InputError
 
 
@@ -69,8 +69,7 @@ def attribution(
     from inpca.geometry.learning import learning_table
     from inpca.geometry.split import split_embedding
 
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    check_output(output)
     if not 0 < late < 1:
         raise InputError(f"`--late` must be a share between 0 and 1, not {late}.")
     ensemble = inpca.open_ensemble(path)
@@ -116,9 +115,11 @@ def _runs_of(ensemble: Any, embedding: Any) -> Any:
 
 
 def _write(output: Path, learnt: Any, shares: Any, chosen: Any) -> None:
+    from inpca.csv_files import write_csv
+
     columns = {f"share_{k + 1}": share for k, share in enumerate(shares.T)}
     table = learnt.mean(axis=1).to_frame("learnt_at").assign(never_learnt=learnt.isna().sum(axis=1))
-    table.assign(**columns, chosen=chosen).to_csv(output)
+    write_csv(table.assign(**columns, chosen=chosen), output)
 
 
 def _save(ensemble: Any, name: str, embeddings: Any) -> None:
@@ -126,7 +127,7 @@ def _save(ensemble: Any, name: str, embeddings: Any) -> None:
         place = ensemble.embeddings_path(f"{name}-{part}")
         with one_embedding(ensemble, place):
             verb = "replacing" if place.exists() else "saving"
-            typer.echo(f"{verb} the embedding {place.name}", err=True)
+            say(f"{verb} the embedding {place.name}", err=True)
             embedding.save(place, overwrite=True)
 
 
@@ -139,7 +140,7 @@ def _show(compared: Any, parts: Any, as_json: bool) -> None:
         return
     print_table(compared, as_json=False)
     if parts is not None:
-        typer.echo("\nexplained pairwise distances of each set of samples alone:")
+        say("\nexplained pairwise distances of each set of samples alone:")
         print_table(parts, as_json=False)
 
 
@@ -147,9 +148,11 @@ def _read_samples(path: Path, n_samples: int) -> Any:
     """Numbers of samples from a file, one a line; refuses none and what is outside."""
     import numpy as np
 
+    from inpca.opening import read_regular
+
     try:
-        numbers = [int(line) for line in path.read_text(encoding="utf-8").split()]
-    except (OSError, ValueError) as error:
+        numbers = [int(line) for line in read_regular(path, missing=" for `--samples`.").split()]
+    except ValueError as error:
         raise InputError(
             f"`--samples` {path} must hold whole numbers, one a line ({error})."
         ) from error

@@ -19,7 +19,7 @@ from inpca.cli.options import (
     TileSize,
     Workers,
 )
-from inpca.cli.services import executor, models, print_record
+from inpca.cli.services import executor, models, print_record, say
 
 if TYPE_CHECKING:
     from inpca.distance.plan import Plan
@@ -110,14 +110,14 @@ def distances(
     if backend != "numba" and not quiet:
         because = f" ({info.why})" if info.why else ""
         where = f"{info.plan.n_tiles} tiles on {info.plan.where}{because}"
-        typer.echo(f"computed {where}", err=True)
+        say(f"computed {where}", err=True)
     if part and not quiet:
         from inpca.distance.parts import describe_part, parse_part
 
         n_tiles = matrix.grid.n_tiles
         said = describe_part(parse_part(part), info.plan.n_tiles, info.missing, n_tiles)
-        typer.echo(said, err=True)
-    typer.echo(matrix.path)
+        say(said, err=True)
+    say(matrix.path)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import Backend, Device, EnsemblePath, Json, Memory, Quiet, Workers
-from inpca.cli.services import one_embedding, print_csv, print_table
+from inpca.cli.services import check_output, one_embedding, print_csv, print_table, say
 from inpca.errors import InputError
 
 
@@ -96,10 +96,10 @@ def embed(
             device=device,
         ).fit(matrix, models=models, init=former, weights=counts)
         if result.exists():
-            typer.echo(f"replacing the embedding {result.name}", err=True)
+            say(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
     if weights:
-        typer.echo(_weighted_line(embedding.weights_, weights), err=True)
+        say(_weighted_line(embedding.weights_, weights), err=True)
     print_table(describe_embedding(embedding), as_json)
 
 
@@ -138,8 +138,7 @@ def project(
     quiet: Quiet = False,
 ) -> None:
     """Coordinates of new models in an embedding that exists, as CSV."""
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    check_output(output)
     from inpca.summary import coordinates_table
 
     embedding = inpca.load_embedding(inpca.open_ensemble(path).embeddings_path(name))

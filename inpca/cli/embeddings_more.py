@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Query, Quiet, References, Workers
-from inpca.cli.services import models, one_embedding, print_csv, print_table
+from inpca.cli.services import check_output, models, one_embedding, print_csv, print_table, say
 from inpca.errors import InputError
 
 EmbeddingName = Annotated[str, typer.Option("--name", "-n", help="the embedding")]
@@ -30,7 +30,7 @@ def join(
 
     from inpca.summary import coordinates_table
 
-    _check_output(output)
+    check_output(output)
     ensemble = inpca.open_ensemble(path)
     place = ensemble.embeddings_path(name)
     with one_embedding(ensemble, place):  # two at once would lose the coordinates of one
@@ -71,7 +71,7 @@ def four_point(
     from inpca.geometry.four_point import four_point as embed_four_points
     from inpca.summary import coordinates_table
 
-    _check_output(output)
+    check_output(output)
     view = models(path, select, references)
     found = embed_four_points(
         view,
@@ -85,7 +85,7 @@ def four_point(
     place = view.embeddings_path(name)
     with one_embedding(view, place):
         if place.exists():
-            typer.echo(f"replacing the embedding {place.name}", err=True)
+            say(f"replacing the embedding {place.name}", err=True)
         found.embedding.save(place, overwrite=True, with_training=True)
     table = view.models.assign(progress=found.progress)
     print_csv(coordinates_table(found.coordinates, found.embedding.signature_, table), output)
@@ -117,7 +117,7 @@ def explained(
     joined = distances in embedding.joint_
     x = embedding.joint_[distances] if joined else embedding.embedding_
     if not quiet:
-        typer.echo(f"coordinates on {distances if joined else name}", err=True)
+        say(f"coordinates on {distances if joined else name}", err=True)
     values = inpca.explained_pairwise_distances(
         tiles,
         x if rows is None else x[np.argsort(rows)],
@@ -165,12 +165,6 @@ def subsets(
         progress=not quiet,
     )
     print_table(table, as_json)
-
-
-def _check_output(output: Path | None) -> None:
-    """Refuse, before any work, a place where nothing can be written."""
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
 
 
 def _models_of(embedding: Any, place: Path) -> Any:

@@ -6,8 +6,9 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Output, Quiet
-from inpca.cli.services import print_json, print_record
+from inpca.cli.services import print_json, print_record, say
 from inpca.errors import InputError
+from inpca.printable import printable_line
 
 
 def info(path: EnsemblePath, as_json: Json = False) -> None:
@@ -30,8 +31,8 @@ def check(path: EnsemblePath, as_json: Json = False, quiet: Quiet = False) -> No
         print_json([{"key": damage.key, "reason": damage.reason} for damage in damages])
     else:
         for damage in damages:
-            typer.echo(f"{damage.key}: {damage.reason}")
-        typer.echo(f"{len(damages)} damaged" if damages else "no damage found", err=True)
+            say(printable_line(f"{damage.key}: {damage.reason}"))
+        say(f"{len(damages)} damaged" if damages else "no damage found", err=True)
     if damages:
         raise typer.Exit(4)
 
@@ -55,7 +56,7 @@ def delete(
         _confirm(f"Delete {words} of {path} for good?")
     for run in dict.fromkeys(runs):
         ensemble.delete_run(run)
-        typer.echo(f"deleted {run}", err=True)
+        say(f"deleted {run}", err=True)
 
 
 def _confirm(question: str) -> None:
@@ -88,7 +89,7 @@ def export(
     """Write models, distances or an embedding as CSV, npz or HDF5, by the file's ending."""
     from inpca.export import export as write
 
-    typer.echo(write(inpca.open_ensemble(path), what, output, name=name))
+    say(write(inpca.open_ensemble(path), what, output, name=name))
 
 
 def register(app: typer.Typer) -> None:

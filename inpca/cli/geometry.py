@@ -7,7 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Query, Quiet, SampleSet, Workers
-from inpca.cli.services import models, print_csv, print_json, print_table
+from inpca.cli.services import check_output, models, print_csv, print_json, print_table, say
 from inpca.errors import InputError
 
 Restart = Annotated[
@@ -41,8 +41,7 @@ def progress(
 
     if as_csv and as_json:
         raise InputError("`--csv` and `--json` are two ways to print one table; give one.")
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    check_output(output)
     table = progress_table(
         models(path, select, references=False),
         sample_set=sample_set,
@@ -58,10 +57,10 @@ def progress(
         print_json({"r_squared": _number(fit), "models": [_plain(row) for row in rows]})
     elif as_csv or output is not None:
         print_csv(table, output)
-        typer.echo(_fit_line(fit, n_models), err=True)
+        say(_fit_line(fit, n_models), err=True)
     else:
         print_table(table.reset_index(), as_json=False)
-        typer.echo(_fit_line(fit, n_models))
+        say(_fit_line(fit, n_models))
 
 
 def _fit_line(fit: float, n_models: int) -> str:

@@ -8,7 +8,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Query, SampleSet
-from inpca.cli.services import print_table
+from inpca.cli.services import print_json, print_table, say
 from inpca.errors import InputError
 
 
@@ -80,7 +80,7 @@ def inversion(
         mask = of_runs.common_stragglers(runs, run or None)
         _write(mask, sample_set, seed, stragglers, plan)
     if output is not None:
-        typer.echo(save_dynamics(runs, output, by=by or None), err=True)
+        say(save_dynamics(runs, output, by=by or None), err=True)
 
 
 def _check_targets(stragglers: Path | None, plan: Path | None, run: str) -> None:
@@ -100,33 +100,33 @@ def _show(table: Any, pairs: Any, notes: list[str], as_json: bool) -> None:
     if as_json:
         parts = {"runs": table, "conservation": pairs}
         records = {name: json.loads(one.to_json(orient="records")) for name, one in parts.items()}
-        typer.echo(json.dumps(records, indent=2))
+        print_json(records)
     else:
         print_table(table, as_json=False)
         if not pairs.empty:
-            typer.echo()
+            say()
             print_table(pairs, as_json=False)
     for note in filter(None, notes):
-        typer.echo(note, err=True)
+        say(note, err=True)
 
 
 def _write(
     mask: Any, sample_set: str, seed: int, stragglers: Path | None, plan: Path | None
 ) -> None:
     """The stragglers' numbers, and the plans of training without them, each a file of its own."""
-    from inpca.durable import write_bytes
+    from inpca.durable import write_result
     from inpca.geometry.pruning import pruning_plan
 
     if stragglers is not None:
         numbers = mask.nonzero()[0].tolist()
-        write_bytes(stragglers, "".join(f"{number}\n" for number in numbers).encode())
-        typer.echo(f"{stragglers}: {len(numbers)} of {len(mask)} samples", err=True)
+        write_result(stragglers, "".join(f"{number}\n" for number in numbers).encode())
+        say(f"{stragglers}: {len(numbers)} of {len(mask)} samples", err=True)
     if plan is not None:
         entries = pruning_plan({"stragglers": mask}, sample_set=sample_set, seed=seed, whole=False)
         plan.mkdir(exist_ok=True)
         for name, entry in entries.items():
-            write_bytes(plan / f"{name}.json", json.dumps(entry).encode())
-            typer.echo(plan / f"{name}.json", err=True)
+            write_result(plan / f"{name}.json", json.dumps(entry).encode())
+            say(plan / f"{name}.json", err=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,6 +7,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Memory, Output, Query, Quiet, Workers
+from inpca.cli.services import say
 from inpca.errors import InputError
 
 EmbeddingName = Annotated[str, typer.Option("--name", "-n", help="the embedding")]
@@ -96,7 +97,7 @@ def plot(
         else:
             check_color(figure, subject)
             written = write_figure(draw(figure, subject), target)
-    typer.echo(written)
+    say(written)
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -133,14 +134,14 @@ def report(
     more = {}
     names = [] if brief else [one for one in available(subject) if one not in _IN_EVERY_REPORT]
     for one in [one for one in names if too_heavy(one, subject)]:
-        typer.echo(f"left out, it takes long: inpca plot {path} {one}", err=True)
+        say(f"left out, it takes long: inpca plot {path} {one}", err=True)
         names.remove(one)
     with reporting(not quiet, "report") as tell:
         for done, one in enumerate(names):
             tell(done, len(names), one)
             more[GALLERY[one].caption] = draw(one, subject)
         tell(len(names), len(names), "done")
-    typer.echo(
+    say(
         build_report(
             output,
             subject.embedding,

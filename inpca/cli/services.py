@@ -1,8 +1,7 @@
 """What several verbs do alike: open the models, choose who computes, print."""
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import typer
 
 import inpca
 from inpca.errors import InputError
+from inpca.printable import printable, printable_line
 
 
 def models(path: Path, select: str, references: bool) -> Any:
@@ -43,8 +43,22 @@ def one_embedding(ensemble: Any, place: Path, held: Path | None = None) -> Itera
         yield
 
 
+def say(text: object = "", *, err: bool = False) -> None:
+    """Print a message or a result; the one way from this program to a terminal.
+
+    What a terminal would obey, in a setting or a name from a stranger's file, is written out.
+    """
+    typer.echo(printable(text), err=err)
+
+
+def say_fields(fields: Iterable[object]) -> None:
+    """Print a line of fields with tabs between them, as programs read it."""
+    say("\t".join(map(printable_line, fields)))
+
+
 def print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2, default=_as_json))
+    # All but ASCII is escaped by itself; "delete" is not, and would be no JSON once written out.
+    say(json.dumps(value, indent=2, default=_as_json).replace("\x7f", "\\u007f"))
 
 
 def _as_json(value: object) -> str | None:
@@ -59,19 +73,29 @@ def print_record(record: dict[str, Any], lines: list[str], as_json: bool) -> Non
     if as_json:
         print_json(record)
     else:
-        typer.echo("\n".join(lines))
+        say("\n".join(lines))
 
 
 def print_table(table: Any, as_json: bool) -> None:
     if as_json:
         print_json(table.to_dict(orient="records"))
     else:
-        typer.echo(table.to_string(index=False))
+        say(table.rename(columns=printable_line).to_string(index=False))
+
+
+def check_output(output: Path | None, option: str = "--output") -> None:
+    """Refuse, before any work, a place where nothing can be written."""
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"`{option}` is in a folder that does not exist: {output.parent}.")
+    if output is not None and output.is_dir():
+        raise InputError(f"`{option}` must be a file; {output} is a folder.")
 
 
 def print_csv(table: Any, output: Path | None) -> None:
+    from inpca.csv_files import csv_text, write_csv
+
     if output is None:
-        table.to_csv(sys.stdout)
+        say(csv_text(table).removesuffix("\n"))
         return
-    table.to_csv(output)
-    typer.echo(output)
+    write_csv(table, output)
+    say(output)

@@ -8,8 +8,7 @@ import typer
 
 import inpca
 from inpca.cli.options import EnsemblePath, Json, Memory, Name, Query, Quiet, SampleSet, Workers
-from inpca.cli.services import models, print_csv, print_json
-from inpca.errors import InputError
+from inpca.cli.services import check_output, models, print_csv, print_json, say
 
 
 class What(StrEnum):
@@ -72,8 +71,7 @@ def trajectories(
     --by-s widths and geodesic have a column "reached", the share of runs that reach each value.
     Distances are kept in the ensemble as trajectories/<name>.zarr; a killed call goes on.
     """
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"`--output` is in a folder that does not exist: {output.parent}.")
+    check_output(output)
     ensemble = models(path, select, references=False)
     options: dict[str, Any] = {
         "index": index,
@@ -108,7 +106,7 @@ def _say_counts(found: Any) -> None:
     """How many runs are held, on standard error; backward steps are logged by the library."""
     n_runs = int((found.outside > 0).sum())
     if n_runs:
-        typer.echo(
+        say(
             f"{n_runs} of {len(found.outside)} runs do not reach every value of s; there their "
             "nearest checkpoint is held and counts (see --outside, --from, --to)",
             err=True,
@@ -163,7 +161,7 @@ def _importance(found: Any) -> Any:
     from inpca.trajectories import configuration_importance
 
     result = configuration_importance(found)
-    typer.echo(f"R² {result.score:.3f} on {result.n_pairs} held-out pairs", err=True)
+    say(f"R² {result.score:.3f} on {result.n_pairs} held-out pairs", err=True)
     return result.table
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
+from inpca.opening import open_npz
 
 Step = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 _NAMES = ("column", "following", "coupling")
@@ -69,10 +69,10 @@ class KrylovCheckpoint:
 
     def _read(self, path: Path) -> Step:
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            with open_npz(path) as file:
                 identity = str(file["identity"])
                 column, following, coupling = (file[name] for name in _NAMES)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (InputError, KeyError) as error:
             raise DamagedStoreError(
                 f"Checkpoint {path} cannot be read ({error}); delete its folder to start again."
             ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.durable import replacing
 from inpca.errors import InputError
 from inpca.geometry.finite_size import FractionLimit
 from inpca.geometry.inversion import over_classes
@@ -325,7 +326,8 @@ def save_dynamics(
     if not target.parent.is_dir():
         raise InputError(f"`path` is in a folder that does not exist: {target.parent}.")
     figure = require("matplotlib.figure").Figure(**_page(_shown_groups(runs, by)))
-    plot_dynamics(runs, by=by, figure=figure).savefig(target, dpi=dpi)
+    with replacing(target) as partial:
+        plot_dynamics(runs, by=by, figure=figure).savefig(partial, dpi=dpi)
     return target
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from inpca.durable import write_bytes
+from inpca.durable import write_result
 from inpca.errors import InputError
 from inpca.plotting import style
 from inpca.plotting.divergence import divergence_words, metric_of
@@ -83,7 +83,7 @@ def write_page(path: str | os.PathLike[str], title: str, body: str, data: dict[s
         plotly=require("plotly.offline").get_plotlyjs(),
         script=read["page.js"],
     )
-    write_bytes(target, page.encode())
+    write_result(target, page.encode("utf-8", "backslashreplace"))
     return target
 
 

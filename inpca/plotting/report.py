@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from inpca.durable import write_bytes
+from inpca.durable import write_result
 from inpca.errors import InputError
 from inpca.plotting import figures, style
 from inpca.plotting.page import (
@@ -140,7 +140,7 @@ def write_figure(drawn: Any, path: str | os.PathLike[str], dpi: int = 200) -> Pa
     """
     target = Path(path)
     check_figure_path(target, drawn.canvas.get_supported_filetypes())
-    write_bytes(target, _rendered(drawn, target.suffix.lstrip(".").lower(), dpi))
+    write_result(target, _rendered(drawn, target.suffix.lstrip(".").lower(), dpi))
     require("matplotlib.pyplot").close(drawn)
     return target
 
