@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from inpca.checks import PREDICTIONS, Axes, plain_array
 from inpca.errors import InputError
 from inpca.units import count
 
@@ -71,9 +72,10 @@ def to_log_probs(
     ------
     InputError
         For NaN or infinite values (``-inf`` is allowed in ``"log_probs"``: probability zero),
-        negative probabilities, rows that do not sum to 1, fewer than two classes.
+        masked or missing ones, negative probabilities, rows that do not sum to 1, fewer than two
+        classes; for a table whose samples or classes are not named 0, 1, 2, … in order.
     """
-    values = as_floats(predictions, name)
+    values = as_floats(predictions, name, PREDICTIONS)
     check_kind(kind)
     if values.ndim < 2 or values.shape[-1] < 2 or values.shape[-2] < 1:
         raise InputError(
@@ -102,9 +104,12 @@ def from_log_probs(log_p: Floats, kind: Kind) -> Floats:
     return log_p
 
 
-def as_floats(values: ArrayLike, name: str) -> Floats:
-    """`values` as an array of float16, float32 or float64; integers become float64."""
-    array = np.asarray(values)
+def as_floats(values: ArrayLike, name: str, axes: Axes = ()) -> Floats:
+    """`values` as an array of float16, float32 or float64; integers become float64.
+
+    Masked and missing entries, and `axes` that are named otherwise than by position, are refused.
+    """
+    array = plain_array(values, name, axes)
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
@@ -178,7 +183,7 @@ class ArrayPredictions:
     """
 
     def __init__(self, array: ArrayLike, kind: Kind = "probs", name: str = "X") -> None:
-        self._values = as_floats(array, name)
+        self._values = as_floats(array, name, PREDICTIONS)
         self._kind: Kind = kind
         self._name = name
         if self._values.ndim != 3:

@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from inpca.checks import LABELS, plain_array
 from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.planner import memory_budget
 from inpca.distance.request import Models, source_of
@@ -274,8 +275,10 @@ def _blocks(length: int, first: int = 0) -> Iterator[slice]:
 
 def sample_mask(samples: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
     """Truth values (n_samples,) from truth values or indices; refuses none and what is outside."""
-    chosen = np.asarray(samples)
-    if chosen.dtype != bool:
+    chosen = plain_array(samples, "samples")
+    if chosen.dtype == bool:
+        chosen = plain_array(samples, "samples", LABELS)
+    else:
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise InputError(f"`samples` must be truth values or indices, not {chosen.dtype}.")
         if chosen.size and (chosen.min() < 0 or chosen.max() >= n_samples):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, logsumexp
 
+from inpca.checks import PREDICTIONS, plain_array
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError
@@ -167,7 +168,9 @@ def top_classes(
         )
         kept = np.argsort(-mean, axis=-1, kind="stable")[:, :k]
     else:
-        kept = _check_classes(np.asarray(classes), (n_samples, k), n_classes)
+        kept = _check_classes(
+            plain_array(classes, "classes", PREDICTIONS), (n_samples, k), n_classes
+        )
 
     def reduce(log_p: Floats, samples: slice) -> Floats:
         index = kept[None, samples]
@@ -260,8 +263,7 @@ def class_error(
         for one in (fewer.source, fewer)
     )
     exact, reduced = exact[pairs], reduced[pairs]
-    spread = exact.std() * reduced.std()
-    varies = spread > 0
+    varies = exact.std() > 0 and reduced.std() > 0  # their product could underflow
     return ClassError(
         models=rows,
         exact=exact,

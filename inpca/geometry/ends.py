@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, plain_array
 from inpca.errors import InputError
 from inpca.geometry.geodesic import SMALL_ANGLE, angles
 from inpca.geometry.kernels_numba import label_coordinates, plane_coordinates
@@ -126,7 +127,7 @@ def make_ends(
 
 def check_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> NDArray[np.int64]:
     """`labels` as class indices (n_samples,), or InputError."""
-    values = np.asarray(labels)
+    values = plain_array(labels, "labels", LABELS)
     if values.shape != (n_samples,) or values.dtype.kind not in "iu":
         raise InputError(
             f"`labels` must be one whole number (class index) per sample, shape ({n_samples},), "

@@ -15,6 +15,7 @@ from inpca.errors import InputError
 from inpca.geometry.ends import check_labels
 from inpca.geometry.grid import Span, grid
 from inpca.geometry.interpolation import Location, Outside, check_progress, find_passages
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import ExecutorArgument
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.reindexed import ReindexedModels
@@ -268,6 +269,11 @@ def _of_arrays(
         raise InputError(
             f"`configs` must have one row for each of the {len(names)} runs, not {len(table)}."
         )
+    if sorted(table.index.map(str)) == sorted(names) and list(table.index.map(str)) != names:
+        raise InputError(
+            f"`configs` must have its rows in the order of the runs, 0, 1, 2, …, but its first row "
+            f"is {table.index[0]!r}; sort it (configs.sort_index()), or reset its index."
+        )
     table.index = pd.Index(names, name="run", dtype="str")
     known = None if labels is None else check_labels(labels, *base.shape[1:])
     return names, base, rows, table, known
@@ -275,7 +281,7 @@ def _of_arrays(
 
 def _given(index: Any, names: list[str], rows: list[NDArray[np.intp]]) -> list[NDArray[np.float64]]:
     """Values that the caller gives, one array for each run."""
-    values = [np.asarray(value, np.float64) for value in index]
+    values = [real_numbers(value, "index") for value in index]
     if len(values) != len(names):
         raise InputError(
             f"`index` must have one array for each of the {len(names)} runs, not {len(values)}."
