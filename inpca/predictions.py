@@ -5,6 +5,8 @@ Inside the package predictions are **log-probabilities** (natural logarithm, row
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from inpca.checks import PREDICTIONS, Axes, plain_array
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.units import count
 
 Kind = Literal["probs", "log_probs", "logits", "sqrt_probs"]
@@ -20,7 +22,7 @@ Floats = NDArray[np.floating]
 
 # How far a row of probabilities may be from 1 before it is refused rather than renormalised.
 ROW_SUM_TOLERANCE = {2: 5e-3, 4: 1e-4, 8: 1e-4}
-_CHECK_BYTES = 32_000_000
+_CHECK_BYTES = 4_000_000  # of float64, checked at a time
 
 
 class PredictionSource(Protocol):
@@ -32,8 +34,9 @@ class PredictionSource(Protocol):
     dtype : float32 or float64; the precision `read` returns and distances are computed in
 
     A source may also offer ``digests()``, the identity of each model, shape (n_models,) uint64,
-    without which a matrix of distances cannot be extended later, and ``chunk_samples``, the
-    samples that lie together on disk.
+    without which a matrix of distances cannot be extended later; ``chunk_samples``, the samples
+    that lie together on disk; and ``recorded()``, what identifies the recording of each run that it
+    reads, run id → bytes, read anew each time, by which `Watch` notices that one was replaced.
     """
 
     @property
@@ -170,6 +173,66 @@ def _check_row_sums(
             f"({count(int(bad.sum()), 'row')} in all); normalise them, or pass the `kind` that "
             f"they are (now kind={kind!r})."
         )
+
+
+class Watch:
+    """Notices that predictions were recorded again while they were read.
+
+    Arrays in memory are not watched: they are the caller's to leave alone.
+
+    Parameters
+    ----------
+    sources : what is read from now on
+    """
+
+    def __init__(self, *sources: object) -> None:
+        self._sources = sources
+        self._before = [recorded_of(source) for source in sources]
+
+    def check(self) -> None:
+        """Refuse what was read since, if a run has been replaced.
+
+        Raises
+        ------
+        InputError
+            With the first such run.
+        """
+        changed = {
+            run
+            for source, before in zip(self._sources, self._before)
+            for run, content in recorded_of(source).items()
+            if before[run] != content
+        }
+        if changed:
+            raise InputError(
+                f"Run {min(changed)!r} was recorded again, or deleted, while its predictions were "
+                f"read ({count(len(changed), 'such run')}): the result would be of neither "
+                "recording; call again when the recording has ended."
+            )
+
+
+def recorded_of(source: object) -> Mapping[str, bytes]:
+    """What identifies the recording of each run that `source` reads; empty for arrays."""
+    recorded = getattr(source, "recorded", None)
+    return {} if recorded is None else recorded()
+
+
+@contextmanager
+def steady(*sources: object) -> Iterator[None]:
+    """Refuse, at the end of the block, what was computed from predictions replaced meanwhile.
+
+    Raises
+    ------
+    InputError
+        See `Watch.check`; also where the block fails because the predictions are gone.
+    """
+    watch = Watch(*sources)
+    try:
+        yield
+    except DamagedStoreError:
+        watch.check()  # what was replaced is not damaged
+        raise
+    watch.check()
 
 
 class ArrayPredictions:

@@ -26,7 +26,7 @@ from inpca.distance.planner import memory_budget
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
-from inpca.predictions import Floats, Kind, PredictionSource
+from inpca.predictions import Floats, Kind, PredictionSource, steady
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store.ensemble import Ensemble
 from inpca.units import format_bytes
@@ -153,7 +153,11 @@ def attribution(
     workers = get_executor(executor)
     slab = _slab_samples(source, memory_budget(memory), workers.n_workers)
     parts = np.empty((n_samples, len(values)))
-    with reporting(progress, "attribution") as report, threadpool_limits(1, user_api="blas"):
+    with (
+        reporting(progress, "attribution") as report,
+        threadpool_limits(1, user_api="blas"),
+        steady(source),
+    ):
         for start in range(0, n_samples, slab):
             stop = min(start + slab, n_samples)
             report(start, n_samples, f"{start:,} of {n_samples:,} samples")

@@ -16,7 +16,14 @@ from inpca.distance.request import Models, source_of
 from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
 from inpca.geometry.centroids import bhattacharyya_centroid, jeffreys_centroid
-from inpca.predictions import Floats, Kind, PredictionSource, check_kind, from_log_probs
+from inpca.predictions import (
+    Floats,
+    Kind,
+    PredictionSource,
+    check_kind,
+    from_log_probs,
+    steady,
+)
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.units import format_bytes
 
@@ -158,7 +165,7 @@ def average_source(
     done = 0
     size = _slab_samples(source, models, memory, executor.n_workers)
     slabs = (slice(n, min(n + size, n_samples)) for n in range(0, n_samples, size))
-    with closing(executor.map(fill, slabs)) as counts:
+    with steady(source), closing(executor.map(fill, slabs)) as counts:
         for count in counts:
             done += count
             report(done, n_samples, f"{done:,} of {n_samples:,} samples")

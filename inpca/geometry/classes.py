@@ -6,7 +6,7 @@ smaller or stays. `class_error` says by how much.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError
 from inpca.geometry.averages import ExecutorArgument, average
-from inpca.predictions import Floats, Kind, PredictionSource
+from inpca.predictions import Floats, Kind, PredictionSource, recorded_of
 from inpca.reporting import ProgressArgument
 
 Float64 = NDArray[np.float64]
@@ -68,6 +68,10 @@ class FewerClasses:
                     log_p, part
                 )
         return out
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self.source)
 
     def fingerprint(self) -> str:
         """Digest of the source's predictions and of the map."""
@@ -287,6 +291,10 @@ class _Picked:
         """Log-probabilities of a block."""
         chosen = (int(row) for row in self._rows[models])
         return np.concatenate([self._source.read(slice(u, u + 1), samples) for u in chosen])
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._source)
 
     def fingerprint(self) -> str:
         """Of all models, and which these are."""

@@ -19,7 +19,14 @@ from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import ExecutorArgument
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.reindexed import ReindexedModels
-from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, to_log_probs
+from inpca.predictions import (
+    ArrayPredictions,
+    Floats,
+    Kind,
+    PredictionSource,
+    Watch,
+    to_log_probs,
+)
 from inpca.reporting import ProgressArgument
 from inpca.store.ensemble import Ensemble
 
@@ -58,6 +65,7 @@ class Trajectories:
     s : (S,) values of progress, or of what runs are indexed by
     locations : where each run passes them
     labels : (n_samples,) true classes, where they are known
+    watch : to be asked at the end whether runs were recorded again meanwhile
     """
 
     base: PredictionSource
@@ -66,6 +74,7 @@ class Trajectories:
     s: NDArray[np.float64]
     locations: tuple[Location, ...]
     labels: NDArray[np.int64] | None
+    watch: Watch
 
     def at(self, index: int) -> ReindexedModels:
         """All runs at progress ``s[index]``, as models."""
@@ -74,7 +83,9 @@ class Trajectories:
         after = np.array([rows[min(k + 1, len(rows) - 1)] for rows, k in zip(self.rows, left)])
         fraction = np.array([location.fraction[index] for location in self.locations])
         after = after.astype(np.intp)
-        return ReindexedModels(self.base, before, after, fraction, lambda: self.identity)
+        # What is recorded is identified anew each time, quickly; arrays once.
+        identity = None if hasattr(self.base, "recorded") else lambda: self.identity
+        return ReindexedModels(self.base, before, after, fraction, identity)
 
     @cached_property
     def identity(self) -> str:
@@ -144,6 +155,7 @@ def trajectories(
     else:
         found = _of_arrays(X, labels, configs, kind)
     names, base, rows, table, known = found
+    watch = Watch(base)
     if isinstance(index, str):
         everything = _column(X, index)
         if everything is None:
@@ -162,7 +174,7 @@ def trajectories(
         for value, title in zip(values, titles)
     )
     _warn_of_backwards(names, locations, what)
-    return Trajectories(base, table, tuple(rows), targets, locations, known)
+    return Trajectories(base, table, tuple(rows), targets, locations, known, watch)
 
 
 def _warn_of_backwards(names: list[str], locations: tuple[Location, ...], what: str) -> None:

@@ -278,7 +278,9 @@ def trajectory_distances(
         if out is None:
             if restart:
                 raise InputError("`restart` needs `out`: it is about distances on disk.")
-            return _in_memory(found, memory, problem, report)
+            result = _in_memory(found, memory, problem, report)
+            found.watch.check()
+            return result
         store = stored_at(Path(out), found, metric, options, resume, restart)
         for number in range(len(found.s)):
             told = part_of(report, number, len(found.s))
@@ -286,6 +288,7 @@ def trajectory_distances(
             pairwise_distances(
                 found.at(number), out=target, memory=memory, progress=told, **problem
             )
+            found.watch.check()
         return load_trajectory_distances(out)
 
 
