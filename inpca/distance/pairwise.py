@@ -144,7 +144,9 @@ def pairwise_distances(
     √p is floored at 2⁻⁶². A contribution of more than 43 nats, where the floor decides, is
     counted: a warning is logged, `DistanceInfo.floored` and ``attrs["floored"]`` of the matrix
     hold the number. float32 predictions are computed in float32 and summed in float64: errors are
-    below 3e-7.
+    below 3e-7 for any number of classes. A GPU sums classes in float32, one after the other: where
+    all have the same probability, the worst case, it errs by up to 7e-7 for 100 classes, 7e-6 for
+    1,000, 1e-4 for 20,000.
 
     Examples
     --------

@@ -141,7 +141,8 @@ class Request:
     def kernel(self, tile_size: int) -> str:
         """What decides the bytes, of the kernel that will compute."""
         if self.choice.gpu is None:
-            return str(NumbaBlock.version)
+            n_classes, dtype = self.shape[2], self.source.dtype
+            return str(NumbaBlock.version_of(self.divergence, n_classes, dtype))
         device = self.plan(tile_size, (), stored=True).device
         assert device is not None
         return kernel_version(device)
