@@ -113,16 +113,15 @@ def r_squared(progress: ArrayLike, error: ArrayLike) -> float:
         raise InputError("`progress` and `error` must be finite; leave the others out.")
     if x.min() == x.max() or y.min() == y.max():
         return float("nan")
-    x, y = _standardised(x), _standardised(y)
-    return min(float(x @ y) ** 2, 1.0)
+    x, y = _centred(x), _centred(y)
+    return min(float((x @ y) ** 2 / ((x @ x) * (y @ y))), 1.0)
 
 
-def _standardised(values: Float64) -> Float64:
-    """Of mean 0 and length 1; halved and scaled first, so that no scale overflows or vanishes."""
+def _centred(values: Float64) -> Float64:
+    """Of mean 0 and range 1, so that no scale overflows or vanishes."""
     shifted = 0.5 * values - 0.5 * values.min()
     shifted /= shifted.max()
-    shifted -= shifted.mean()
-    return np.asarray(shifted / np.linalg.norm(shifted))
+    return np.asarray(shifted - shifted.mean())
 
 
 def compare_averages(
