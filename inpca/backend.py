@@ -4,7 +4,7 @@ besides the GPU kernels; nothing heavy is imported before it is asked for."""
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -135,7 +135,7 @@ class Machine:
     platform : operating system, architecture and Python
     processor : its name
     cores : those this process may use
-    memory_total, memory_available : bytes; within the limit of a container where there is one
+    memory_total, memory_available : bytes; within the limits of the process and its container
     disk_path, disk_free : a folder and the bytes free on its disk
     blas : one line per loaded BLAS or OpenMP library
     gpus : one line per GPU that cupy sees, or why it sees none
@@ -175,21 +175,22 @@ def machine(path: str | os.PathLike[str] = ".") -> Machine:
 
 
 def total_memory() -> int:
-    """Bytes of memory, or the container's limit if that is less."""
+    """Bytes of memory, or the least limit of this process or its container if that is less."""
     import psutil
 
-    limit, _ = _container_memory()
-    total = int(psutil.virtual_memory().total)
-    return total if limit is None else min(total, limit)
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits())])
 
 
 def available_memory() -> int:
-    """Bytes that can be taken without swapping, within the container's limit if there is one."""
+    """Bytes that can be taken without swapping, within the limits on this process.
+
+    These are the limits of its container (cgroup) and every one above it, and its own
+    (``ulimit -v``, ``ulimit -d``), each less what counts against it already.
+    """
     import psutil
 
-    limit, used = _container_memory()
-    available = int(psutil.virtual_memory().available)
-    return available if limit is None else max(0, min(available, limit - used))
+    left = (limit - used for limit, used in _memory_limits())
+    return max(0, min([int(psutil.virtual_memory().available), *left]))
 
 
 def free_disk(path: str | os.PathLike[str]) -> int:
@@ -216,14 +217,57 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def _container_memory() -> tuple[int | None, int]:
+def _memory_limits() -> list[tuple[int, int]]:
+    """Each limit on the memory of this process, and what is used of it, in bytes."""
+    return [*_container_limits(), *_process_limits()]
+
+
+def _container_limits() -> Iterator[tuple[int, int]]:
     for limit_file, used_file in _CGROUP_FILES:
-        limit, used = Path(limit_file), Path(used_file)
-        if limit.is_file() and used.is_file():
-            text = limit.read_text().strip()
-            if text.isdigit():
-                return int(text), int(used.read_text())
-    return None, 0
+        root = Path(limit_file).parent
+        for folder in _groups_below(root):
+            limit, used = folder / Path(limit_file).name, folder / Path(used_file).name
+            if limit.is_file() and used.is_file():
+                text = limit.read_text().strip()
+                if text.isdigit():
+                    yield int(text), max(0, int(used.read_text()) - _reclaimable(folder))
+
+
+def _groups_below(root: Path) -> list[Path]:
+    """The control groups that this process is in, from its own up to `root`, as far as seen."""
+    told = Path("/proc/self/cgroup")
+    folders = [root]
+    for line in told.read_text().splitlines() if told.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        own = Path(path.lstrip("/"))
+        folders += [root / one for one in (own, *own.parents)]
+    return list(dict.fromkeys(folders))
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of a control group that are copies of files, which the system drops when it must."""
+    told = folder / "memory.stat"
+    for line in told.read_text().splitlines() if told.is_file() else []:
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file") and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _process_limits() -> list[tuple[int, int]]:
+    """Of the address space and of the data of this process; only Linux holds a process to them."""
+    if not sys.platform.startswith("linux"):
+        return []
+    import resource
+
+    import psutil
+
+    held = psutil.Process().memory_info()
+    limits = ((resource.RLIMIT_AS, held.vms), (resource.RLIMIT_DATA, held.data))
+    told = ((resource.getrlimit(kind)[0], int(used)) for kind, used in limits)
+    return [(limit, used) for limit, used in told if limit != resource.RLIM_INFINITY]
 
 
 def _processor() -> str:

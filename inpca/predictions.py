@@ -5,13 +5,16 @@ Inside the package predictions are **log-probabilities** (natural logarithm, row
 """
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
-from inpca.errors import InputError
+from inpca.checks import PREDICTIONS, Axes, plain_array
+from inpca.errors import DamagedStoreError, InputError
 from inpca.units import count
 
 Kind = Literal["probs", "log_probs", "logits", "sqrt_probs"]
@@ -19,7 +22,7 @@ Floats = NDArray[np.floating]
 
 # How far a row of probabilities may be from 1 before it is refused rather than renormalised.
 ROW_SUM_TOLERANCE = {2: 5e-3, 4: 1e-4, 8: 1e-4}
-_CHECK_BYTES = 32_000_000
+_CHECK_BYTES = 4_000_000  # of float64, checked at a time
 
 
 class PredictionSource(Protocol):
@@ -31,8 +34,9 @@ class PredictionSource(Protocol):
     dtype : float32 or float64; the precision `read` returns and distances are computed in
 
     A source may also offer ``digests()``, the identity of each model, shape (n_models,) uint64,
-    without which a matrix of distances cannot be extended later, and ``chunk_samples``, the
-    samples that lie together on disk.
+    without which a matrix of distances cannot be extended later; ``chunk_samples``, the samples
+    that lie together on disk; and ``recorded()``, what identifies the recording of each run that it
+    reads, run id → bytes, read anew each time, by which `Watch` notices that one was replaced.
     """
 
     @property
@@ -71,9 +75,10 @@ def to_log_probs(
     ------
     InputError
         For NaN or infinite values (``-inf`` is allowed in ``"log_probs"``: probability zero),
-        negative probabilities, rows that do not sum to 1, fewer than two classes.
+        masked or missing ones, negative probabilities, rows that do not sum to 1, fewer than two
+        classes; for a table whose samples or classes are not named 0, 1, 2, … in order.
     """
-    values = as_floats(predictions, name)
+    values = as_floats(predictions, name, PREDICTIONS)
     check_kind(kind)
     if values.ndim < 2 or values.shape[-1] < 2 or values.shape[-2] < 1:
         raise InputError(
@@ -102,9 +107,12 @@ def from_log_probs(log_p: Floats, kind: Kind) -> Floats:
     return log_p
 
 
-def as_floats(values: ArrayLike, name: str) -> Floats:
-    """`values` as an array of float16, float32 or float64; integers become float64."""
-    array = np.asarray(values)
+def as_floats(values: ArrayLike, name: str, axes: Axes = ()) -> Floats:
+    """`values` as an array of float16, float32 or float64; integers become float64.
+
+    Masked and missing entries, and `axes` that are named otherwise than by position, are refused.
+    """
+    array = plain_array(values, name, axes)
     if array.dtype.kind in "biu":
         return array.astype(np.float64)
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
@@ -167,6 +175,66 @@ def _check_row_sums(
         )
 
 
+class Watch:
+    """Notices that predictions were recorded again while they were read.
+
+    Arrays in memory are not watched: they are the caller's to leave alone.
+
+    Parameters
+    ----------
+    sources : what is read from now on
+    """
+
+    def __init__(self, *sources: object) -> None:
+        self._sources = sources
+        self._before = [recorded_of(source) for source in sources]
+
+    def check(self) -> None:
+        """Refuse what was read since, if a run has been replaced.
+
+        Raises
+        ------
+        InputError
+            With the first such run.
+        """
+        changed = {
+            run
+            for source, before in zip(self._sources, self._before)
+            for run, content in recorded_of(source).items()
+            if before[run] != content
+        }
+        if changed:
+            raise InputError(
+                f"Run {min(changed)!r} was recorded again, or deleted, while its predictions were "
+                f"read ({count(len(changed), 'such run')}): the result would be of neither "
+                "recording; call again when the recording has ended."
+            )
+
+
+def recorded_of(source: object) -> Mapping[str, bytes]:
+    """What identifies the recording of each run that `source` reads; empty for arrays."""
+    recorded = getattr(source, "recorded", None)
+    return {} if recorded is None else recorded()
+
+
+@contextmanager
+def steady(*sources: object) -> Iterator[None]:
+    """Refuse, at the end of the block, what was computed from predictions replaced meanwhile.
+
+    Raises
+    ------
+    InputError
+        See `Watch.check`; also where the block fails because the predictions are gone.
+    """
+    watch = Watch(*sources)
+    try:
+        yield
+    except DamagedStoreError:
+        watch.check()  # what was replaced is not damaged
+        raise
+    watch.check()
+
+
 class ArrayPredictions:
     """A `PredictionSource` over an array in memory; validated whole when it is made.
 
@@ -178,7 +246,7 @@ class ArrayPredictions:
     """
 
     def __init__(self, array: ArrayLike, kind: Kind = "probs", name: str = "X") -> None:
-        self._values = as_floats(array, name)
+        self._values = as_floats(array, name, PREDICTIONS)
         self._kind: Kind = kind
         self._name = name
         if self._values.ndim != 3:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca.distance import kernels_numba as kernels
-from inpca.distance.divergences import Divergence
+from inpca.distance.divergences import Divergence, Reduction
 from inpca.distance.plan import Block, Plan
 from inpca.distance.reductions_numba import PANEL_KERNELS, add_diagonal
 from inpca.tiling import Tile
@@ -71,7 +71,8 @@ class NumbaBlock:
     has counted.
     """
 
-    version = kernels.VERSION  # matrices of different ones are not mixed
+    # Matrices of different ones are not mixed.
+    version, version_many = kernels.VERSION, kernels.VERSION_MANY
     redone = 0  # there is one kernel
 
     def __init__(self, plan: Plan, block: Block, divergence: Divergence, known: set[int]) -> None:
@@ -98,6 +99,14 @@ class NumbaBlock:
         none = -np.inf  # a floor below everything: nothing is flagged
         floors = [none if f.floor is None else f.floor for f in divergence.all_features]
         self._floors = np.array(floors, plan.dtype)
+
+    @classmethod
+    def version_of(
+        cls, divergence: Divergence, n_classes: int, dtype: "np.dtype[np.floating]"
+    ) -> int:
+        """The version of the kernel that computes so many classes."""
+        many = kernels.sums_many(n_classes, dtype) and divergence.reduction != Reduction.ENTROPY
+        return cls.version_many if many else cls.version
 
     def prepare(self, buffer: int, band: int, first: int, log_p: NDArray[np.floating]) -> None:
         """See `BlockKernel.prepare`."""

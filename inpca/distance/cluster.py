@@ -18,7 +18,7 @@ from inpca.distance.planner import make_plan
 from inpca.distance.sinks import MatrixSink
 from inpca.errors import InpcaError, InputError
 from inpca.executor import Executor, SerialExecutor
-from inpca.predictions import PredictionSource
+from inpca.predictions import PredictionSource, Watch
 from inpca.reporting import Report
 from inpca.store.ensemble import open_ensemble
 from inpca.store.matrix import TiledMatrix
@@ -88,7 +88,7 @@ def compute_block(task: BlockTask) -> Sequence[Tile]:
 
     A task whose worker died is given to another one: it finds the tiles that were finished.
     """
-    source, matrix = _open(task.place)
+    source, matrix, watch = _open(task.place)
     absent = set(matrix.missing())
     missing = [tile for tile in task.tiles if tile in absent]
     divergence = get_divergence(task.metric)
@@ -102,7 +102,7 @@ def compute_block(task: BlockTask) -> Sequence[Tile]:
         divergence=divergence,
     )
     sink = _CarefulSink(matrix)
-    run_plan(plan, source, divergence, sink, SerialExecutor(), _silent, task.backend)
+    run_plan(plan, source, divergence, sink, SerialExecutor(), _silent, task.backend, watch)
     return task.tiles
 
 
@@ -124,7 +124,7 @@ class _CarefulSink(MatrixSink):
 
 
 @lru_cache(maxsize=2)
-def _open(place: Place) -> tuple[PredictionSource, TiledMatrix]:
+def _open(place: Place) -> tuple[PredictionSource, TiledMatrix, Watch]:
     if place.version != inpca.__version__:
         raise InputError(
             f"A worker has inpca {inpca.__version__} but the driver has {place.version}; install "
@@ -133,6 +133,7 @@ def _open(place: Place) -> tuple[PredictionSource, TiledMatrix]:
     try:
         matrix = TiledMatrix.open(place.matrix)
         source = _predictions(place, matrix)
+        watch = Watch(source)  # before they are proven to be the driver's
     except (InpcaError, OSError) as error:
         raise InputError(
             f"A worker cannot read the ensemble {place.ensemble} or the matrix {place.matrix} "
@@ -144,7 +145,7 @@ def _open(place: Place) -> tuple[PredictionSource, TiledMatrix]:
             f"A worker sees another ensemble at {place.ensemble}, or another matrix at "
             f"{place.matrix}, than the driver; give every worker the same file system."
         )
-    return source, matrix
+    return source, matrix, watch
 
 
 def _predictions(place: Place, matrix: TiledMatrix) -> PredictionSource:

@@ -14,9 +14,10 @@ from inpca.distance.block_array import gpu_block
 from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
+from inpca.errors import DamagedStoreError
 from inpca.executor import Executor, for_waiting
 from inpca.persistence import persistently
-from inpca.predictions import PredictionSource
+from inpca.predictions import PredictionSource, Watch
 from inpca.reporting import Report
 from inpca.tiling import Tile
 from inpca.units import format_seconds
@@ -41,13 +42,18 @@ class Sink(Protocol):
 
 @dataclass
 class _Job:
-    """Everything a run passes around; `self_sums` is filled as the diagonal becomes known."""
+    """Everything a run passes around; `self_sums` is filled as the diagonal becomes known.
+
+    `watch` is asked before the tiles of a block are written: no tile is of predictions that were
+    replaced while the block was computed.
+    """
 
     plan: Plan
     source: PredictionSource
     sink: Sink
     executor: Executor
     self_sums: dict[int, NDArray[np.float64]]
+    watch: Watch
 
 
 class _Progress:
@@ -87,6 +93,7 @@ def run_plan(
     executor: Executor,
     report: Report,
     backend: str = "numba",
+    watch: Watch | None = None,
 ) -> int:
     """Compute every tile of `plan` from `source` and write it to `sink`.
 
@@ -94,14 +101,23 @@ def run_plan(
 
     D_uv = (½ (S_uu + S_vv) − S_uv) / N with S_uv = Σ_n ln a_uv[n], all three from the same
     kernel: the distance of identical models is exactly 0.
+
+    Raises
+    ------
+    InputError
+        If runs were recorded again since `watch` was made; no tile of the block is written then.
     """
-    job = _Job(plan, source, sink, executor, {})
+    job = _Job(plan, source, sink, executor, {}, watch or Watch(source))
     progress, redone = _Progress(plan, report), 0
-    for block in plan.blocks:
-        kernel = BACKENDS[backend](plan, block, divergence, set(job.self_sums))
-        _run_block(job, block, kernel, progress)
-        redone += kernel.redone
-        del kernel  # its memory is needed for the next block
+    try:
+        for block in plan.blocks:
+            kernel = BACKENDS[backend](plan, block, divergence, set(job.self_sums))
+            _run_block(job, block, kernel, progress)
+            redone += kernel.redone
+            del kernel  # its memory is needed for the next block
+    except DamagedStoreError:
+        job.watch.check()  # what was replaced is not damaged
+        raise
     return redone
 
 
@@ -118,6 +134,7 @@ def _run_block(job: _Job, block: Block, kernel: BlockKernel, progress: _Progress
             tasks = [*tasks[:1], *reading, *tasks[1:]]
         _drain(job.executor, tasks)
         progress.advance(n_pairs * n_samples / job.plan.n_samples)
+    job.watch.check()
     job.self_sums.update(kernel.self_sums())
     counts = {tile: kernel.floored(tile) for tile in block.tiles}
     persistently(lambda: job.sink.record_floored(counts))

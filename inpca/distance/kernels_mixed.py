@@ -23,7 +23,7 @@ from inpca.distance.kernels_numba import (
 
 # Numba keeps compiled code until this very file changes: edit this line after any change in
 # kernels_numba.py or simd.py.
-_REVISION = 1
+_REVISION = 2
 
 
 @compiled

@@ -37,6 +37,8 @@ from inpca.distance.divergences import FLOOR
 # Raised with every change of the bytes of D, here or in `simd`: matrices are not mixed. Numba keeps
 # compiled code until this very file changes: edit this line after any change in simd.py.
 VERSION = 2
+# The same for float32 predictions of more than `MANY_CLASSES` classes, whose bytes changed alone.
+VERSION_MANY = 3
 
 LANES = simd.LANES
 _CHAIN = simd.CHAIN
@@ -45,6 +47,11 @@ _UNIT = 2.0**_SCALE
 _MAX_GROUP, _MIN_GROUP = 512, 64  # samples per logarithm
 STRIP = 128  # rows at a time: their products and exponents fit the second-level cache
 _CHUNK_BYTES = 1 << 17  # of a column panel that stays in the second-level cache, under a strip
+# Of more classes than this, in float32, sums of `_SHORT` classes are added up in float32 for
+# `_STRETCH` classes, and these in float64. The worst case is ignorance, whose terms are all equal:
+# ½ ln C is then right to 3e-7 for any C, where float32 alone errs by 8e-6 for 200,000 classes.
+MANY_CLASSES = 128
+_SHORT, _STRETCH = 16, 128
 _ALIGNMENT = 64  # bytes of a cache line: vectors across two lines load at half the speed
 
 _EXPONENT_BIAS = 1023
@@ -88,8 +95,9 @@ def group_samples(n_classes: int) -> int:
 def class_block(n_classes: int) -> int:
     """Classes summed in one row; the sums of more are added up.
 
-    A long float32 sum loses by every term: blocks of about n_classes^⅔ err 5 times less for 1,000
-    classes, at a tenth of the speed. Blocks are of one length: it helps the branch predictor.
+    A long sum loses by every term: blocks of about n_classes^⅔ err 5 times less for 1,000 classes,
+    at a tenth of the speed. Blocks are of one length: it helps the branch predictor. In float32 it
+    counts up to `MANY_CLASSES` classes alone.
 
     >>> class_block(10), class_block(100), class_block(1000)
     (10, 25, 125)
@@ -99,6 +107,15 @@ def class_block(n_classes: int) -> int:
         block *= 2
     n_blocks = -(-n_classes // block)
     return -(-n_classes // n_blocks)
+
+
+def sums_many(n_classes: int, dtype: DTypeLike) -> bool:
+    """Whether so many classes in `dtype` are summed in stretches.
+
+    >>> sums_many(10, np.float32), sums_many(1000, np.float32), sums_many(1000, np.float64)
+    (False, True, False)
+    """
+    return np.dtype(dtype).itemsize == 4 and n_classes > MANY_CLASSES
 
 
 def n_panels(n_models: int) -> int:
@@ -189,7 +206,7 @@ def _multiply_affinities(
     `at` = (first row value, first column value, first product), `samples` = (first, stop),
     `classes` = (all, in a block).
     """
-    products, exponents, aside, _, _ = work
+    products, exponents, aside, _, _, _ = work
     n_classes, block = classes
     i, j, k = at
     for n in range(samples[0], samples[1]):
@@ -206,6 +223,42 @@ def _multiply_affinities(
                 i += LANES
                 j += LANES
             totals = simd.add(aside, totals)
+        if n % _CHAIN == _CHAIN - 1:
+            simd.multiply_and_split(products, exponents, k, totals)
+        else:
+            simd.multiply(products, k, totals)
+
+
+@compiled
+def _multiply_many(
+    rows: Any, columns: Any, at: Any, samples: Any, n_classes: int, work: Any
+) -> None:
+    """`_multiply_affinities` of many classes: the sums of stretches of classes are in float64."""
+    products, exponents, aside, _, _, wide = work
+    i, j, k = at
+    for n in range(samples[0], samples[1]):
+        wide[:] = 0.0
+        for first in range(0, n_classes, _STRETCH):
+            end = min(first + _STRETCH, n_classes)
+            totals = simd.zeros(rows)
+            for _ in range(min(end - first, _SHORT)):
+                totals = simd.multiply_add(totals, rows, i, columns, j)
+                i += LANES
+                j += LANES
+            for start in range(first + _SHORT, end, _SHORT):
+                simd.put(totals, aside)
+                totals = simd.zeros(rows)
+                for _ in range(min(end - start, _SHORT)):
+                    totals = simd.multiply_add(totals, rows, i, columns, j)
+                    i += LANES
+                    j += LANES
+                totals = simd.add(aside, totals)
+            simd.put(totals, aside)
+            for v in range(wide.size):
+                wide[v] += aside[v]
+        for v in range(wide.size):
+            aside[v] = wide[v]
+        totals = simd.add(aside, simd.zeros(rows))
         if n % _CHAIN == _CHAIN - 1:
             simd.multiply_and_split(products, exponents, k, totals)
         else:
@@ -236,6 +289,7 @@ def multiply_group(
     products, exponents = work[0], work[1]
     height = simd.block_rows(rows.itemsize)
     per_sample = n_classes * LANES
+    many = rows.itemsize == 4 and n_classes > MANY_CLASSES
     chunk = min(end - first, max(1, _CHUNK_BYTES // (per_sample * rows.itemsize)))
     size = -(-(end_row - first_row) // height) * height * LANES
     products[:size] = _UNIT
@@ -247,13 +301,16 @@ def multiply_group(
             i = (u // LANES * n_samples + start) * per_sample + u % LANES
             at = (i, j, (u - first_row) * LANES)
             part = (start - first, stop - first)
-            _multiply_affinities(rows, columns, at, part, (n_classes, block), work)
+            if many:
+                _multiply_many(rows, columns, at, part, n_classes, work)
+            else:
+                _multiply_affinities(rows, columns, at, part, (n_classes, block), work)
 
 
 @compiled
 def row_logarithms(row: int, n_samples: int, work: Any) -> Any:
     """Logarithms of one row of the products of a group of `n_samples`, (LANES,)."""
-    products, exponents, _, biases, logs = work
+    products, exponents, _, biases, logs, _ = work
     offset = n_samples // _CHAIN * simd.split_bias(products.itemsize) + _SCALE
     k = row * LANES
     for v in range(LANES):
@@ -274,6 +331,7 @@ def group_work(rows: Any, integer: Any) -> Any:
         aligned(simd.block_rows(rows.itemsize) * LANES, rows),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.float64),
+        np.empty(simd.block_rows(rows.itemsize) * LANES, np.float64),
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from inpca.distance.planner import default_tile_size
 from inpca.distance.request import Request
@@ -16,13 +17,16 @@ from inpca.distance.sinks import FINISHED, FLOORED
 from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.reporting import Report
 from inpca.store.claim import WHOLE, Part, claimed, door, others_at_work
+from inpca.store.ensemble import open_ensemble
 from inpca.store.growth import grow_matrix
 from inpca.store.matrix import KIND, TiledMatrix, put_matrix
 from inpca.store.replacement import is_there, tidy
 from inpca.tiling import TileGrid
+from inpca.units import count
 
 _IDENTITY = "identity"
 _PREDICTIONS = "predictions"
+_RECORDED = "recorded"
 _RESTART = "restart=True (--restart)"
 _ANOTHER = "another `out` (--name)"
 
@@ -108,7 +112,10 @@ def _matrix(request: Request, target: Target, alone: bool) -> tuple[Request, Til
     if matrix.fingerprint == _fingerprint(_identity(request)):
         return request, matrix
     if not target.extend:
-        _refuse(matrix, request)
+        request = _as_it_grew(matrix, request)
+        if matrix.fingerprint != _fingerprint(_identity(request)):
+            _refuse(matrix, request)
+        return request, matrix
     return request, _extend(matrix, request, alone)
 
 
@@ -179,7 +186,8 @@ def _different(matrix: TiledMatrix, request: Request) -> dict[str, str]:
     }
     if _PREDICTIONS in different:
         different[_PREDICTIONS] = _other_models(matrix, request)
-    return different
+    changed = _recorded_again(matrix, request)
+    return {_RECORDED: changed, **different} if changed else different
 
 
 def _other_models(matrix: TiledMatrix, request: Request) -> str:
@@ -196,14 +204,42 @@ def _other_models(matrix: TiledMatrix, request: Request) -> str:
         if len(keys)
     ]
     if not parts:
+        set_there, set_asked = matrix.attrs.get("sample_set"), request.sample_set
+        if set_there != set_asked:
+            return f"predictions on the sample set {set_there!r} instead of {set_asked!r}"
         order = "in another order" if not asked.equals(there) else "with other predictions"
         return f"the same models {order}"
     return f"{counts}: {', '.join(parts)}"
 
 
+def _recorded_again(matrix: TiledMatrix, request: Request) -> str:
+    """Which models of both have other predictions now than when `matrix` was computed; or empty."""
+    there, asked = matrix.digests, request.digests
+    same_set = matrix.attrs.get("sample_set") == request.sample_set
+    if matrix.models is None or request.models is None or there is None or asked is None:
+        return ""
+    before, now = pd.Series(there, matrix.models.index), pd.Series(asked, request.models.index)
+    common = before.index.intersection(now.index, sort=False)
+    changed = common[(before[common] != now[common]).to_numpy()]
+    if not len(changed) or not same_set:
+        return ""
+    first = changed[0]
+    return (
+        f"{count(len(changed), 'model')} {'has' if len(changed) == 1 else 'have'} other "
+        f"predictions now, model {first!r} first: run {str(first).rpartition('/')[0]!r} was "
+        "recorded again"
+    )
+
+
 def _refuse(matrix: TiledMatrix, request: Request) -> None:
     different = _different(matrix, request)
     cure = f"pass {_RESTART} to replace it, or {_ANOTHER}"
+    recorded_again = different.pop(_RECORDED, "")
+    if recorded_again:
+        raise InputError(
+            f"`out` {matrix.path} was computed from other predictions: {recorded_again} "
+            f"({'; '.join(different.values())}); {cure}."
+        )
     if list(different) == [_PREDICTIONS] and request.n_rows >= matrix.shape[0]:
         cure = (
             "if models have been added, pass extend=True (--extend) to compute those alone; or "
@@ -213,6 +249,22 @@ def _refuse(matrix: TiledMatrix, request: Request) -> None:
         f"`out` {matrix.path} was computed from something else ({'; '.join(different.values())}); "
         f"{cure}."
     )
+
+
+def _as_it_grew(matrix: TiledMatrix, request: Request) -> Request:
+    """The request in the order of `matrix`, where it is of the same models of an ensemble.
+
+    A matrix that grew has its old models first. An order that the caller has chosen, by a list of
+    keys, is kept.
+    """
+    if matrix.models is None or request.ensemble is None:
+        return request
+    there, asked = matrix.models.index, request.ensemble.models.index
+    if len(there) != len(asked) or not there.isin(asked).all():
+        return request
+    everything = open_ensemble(request.ensemble.path).with_references().models.index
+    chosen = (np.diff(everything.get_indexer(asked)) < 0).any()
+    return request if chosen else request.with_models(list(there))
 
 
 # -- growth ---------------------------------------------------------------------------------------
@@ -227,8 +279,10 @@ def _in_order_of(matrix: TiledMatrix, request: Request) -> Request:
     known = set(asked)
     lost = [key for key in frozen.index if key not in known]
     if lost:
+        recorded_again = _recorded_again(matrix, request)
         raise InputError(
-            f"`X` must hold all models of `out` {matrix.path} to extend it, but {len(lost):,} are "
+            f"`X` must hold all models of `out` {matrix.path} to extend it, but "
+            f"{f'{recorded_again}; and ' if recorded_again else ''}{len(lost):,} are "
             f"not among its {len(asked):,}, {lost[0]!r} first; give {_ANOTHER}."
         )
     old = set(frozen.index)
@@ -254,6 +308,12 @@ def _extend(matrix: TiledMatrix, request: Request, alone: bool) -> TiledMatrix:
 def _check_extends(matrix: TiledMatrix, request: Request) -> None:
     different = _different(matrix, request)
     different.pop(_PREDICTIONS, None)
+    recorded_again = different.pop(_RECORDED, "")
+    if recorded_again:
+        raise InputError(
+            f"`X` must begin with the models of `out` {matrix.path} to extend it, but "
+            f"{recorded_again}; pass {_RESTART} to compute all distances again, or {_ANOTHER}."
+        )
     if different:
         raise InputError(
             f"`out` {matrix.path} cannot be extended: it was computed with other settings "

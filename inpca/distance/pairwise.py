@@ -97,7 +97,9 @@ def pairwise_distances(
         `inpca.distance.divergences`, compared in the concepts
     kind : of arrays: ``"probs"``, ``"log_probs"``, ``"logits"`` or ``"sqrt_probs"``
     sample_set : of ensembles
-    out : folder of a `TiledMatrix`; a killed job goes on where it ended when called again
+    out : folder of a `TiledMatrix`; a killed job goes on where it ended when called again. A matrix
+        that has grown (`extend`) keeps its own order of an ensemble's models, see
+        `TiledMatrix.models`
     memory : bytes allowed beside the interpreter, such as ``"8GB"``; default half of what is
         available. The bytes of D do not depend on it
     executor : None (threads over all cores), a number of threads, ``"serial"``; with an
@@ -129,7 +131,9 @@ def pairwise_distances(
     Raises
     ------
     InputError
-        For bad arguments or predictions, or if `out` was computed from something else.
+        For bad arguments or predictions, or if `out` was computed from something else; if runs
+        were recorded again while they were read: the tiles that would be of both recordings are
+        not written, and the matrix is not marked as finished.
     ResourceError
         If memory or disk does not suffice, another process is writing `out`, or the operating
         system refuses a file; an input or output error is tried again first. If there is no GPU
@@ -140,7 +144,9 @@ def pairwise_distances(
     √p is floored at 2⁻⁶². A contribution of more than 43 nats, where the floor decides, is
     counted: a warning is logged, `DistanceInfo.floored` and ``attrs["floored"]`` of the matrix
     hold the number. float32 predictions are computed in float32 and summed in float64: errors are
-    below 3e-7.
+    below 3e-7 for any number of classes. A GPU sums classes in float32, one after the other: where
+    all have the same probability, the worst case, it errs by up to 7e-7 for 100 classes, 7e-6 for
+    1,000, 1e-4 for 20,000.
 
     Examples
     --------
@@ -259,10 +265,19 @@ def _fill(
         run_on_cluster(plan, place, metric, backend, request.executor, report)
     else:
         redone = _run(request, plan, MatrixSink(matrix), report)
+    request.watch.check()
+    try:
+        request.check_unchanged()
+    except InputError:
+        for block in plan.blocks:
+            for tile in block.tiles:
+                matrix.remove_tile(tile)
+        raise
     return plan, finish(matrix), redone
 
 
 def _run(request: Request, plan: Plan, sink: Sink, report: Report) -> int:
     """Every tile of `plan` to `sink`, here; returns what had to be done again."""
     source, divergence, executor = request.source, request.divergence, request.executor
-    return run_plan(plan, source, divergence, sink, executor, report, request.choice.backend)
+    backend, watch = request.choice.backend, request.watch
+    return run_plan(plan, source, divergence, sink, executor, report, backend, watch)

@@ -21,7 +21,7 @@ from inpca.distance.planner import check_disk, check_fits, make_plan, memory_bud
 from inpca.distance.reductions_numba import relative_cost
 from inpca.errors import InputError
 from inpca.executor import ClusterExecutor, Executor
-from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource
+from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, Watch
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
 from inpca.tiling import Tile, TileGrid
@@ -49,6 +49,7 @@ class Request:
     memory: int
     tile_size: int | None
     choice: Choice
+    watch: Watch
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,14 +75,33 @@ class Request:
         digests = getattr(self.source, "digests", None)
         return None if digests is None else digests()
 
+    def check_unchanged(self) -> None:
+        """Refuse predictions that are no longer those of `fingerprint`.
+
+        Those that tell how they are recorded have been watched block by block.
+
+        Raises
+        ------
+        InputError
+            If they are others.
+        """
+        told = isinstance(self.source, ArrayPredictions) or hasattr(self.source, "recorded")
+        if not told and self.source.fingerprint() != self.fingerprint:
+            raise InputError(
+                "`X` has other predictions than when its distances were begun: its fingerprint has "
+                "changed; keep them as they are while they are read, then call again."
+            )
+
     def with_models(self, keys: Sequence[str]) -> "Request":
         """The same for the models `keys` of the ensemble, in that order."""
         if self.ensemble is None:
             raise InputError("`X` must be an Ensemble for its models to be chosen by key.")
         ensemble = self.ensemble.select(keys)
+        source = ensemble.predictions(self.sample_set)
         return replace(
             self,
-            source=ensemble.predictions(self.sample_set),
+            source=source,
+            watch=Watch(source),
             ensemble=ensemble,
             models=ensemble.models,
             n_rows=len(keys),
@@ -121,7 +141,8 @@ class Request:
     def kernel(self, tile_size: int) -> str:
         """What decides the bytes, of the kernel that will compute."""
         if self.choice.gpu is None:
-            return str(NumbaBlock.version)
+            n_classes, dtype = self.shape[2], self.source.dtype
+            return str(NumbaBlock.version_of(self.divergence, n_classes, dtype))
         device = self.plan(tile_size, (), stored=True).device
         assert device is not None
         return kernel_version(device)
@@ -185,10 +206,12 @@ def parse(
         raise InputError(f"`tile_size` must be at least 1, not {tile_size!r}.")
     source = source_of(X, kind, sample_set, "X")
     n_rows, n_columns = source.shape[0], None
+    watch = Watch(source)
     if Y is not None:
         other = source_of(Y, kind, sample_set, "Y")
         _check_same_samples(source, other)
         n_columns = other.shape[0]
+        watch = Watch(source, other)
         source = _Stacked(source, other)
     _check_numbers(n_rows, n_columns)
     on_cluster = isinstance(executor, ClusterExecutor)
@@ -205,6 +228,7 @@ def parse(
         memory=_budget(memory, executor),
         tile_size=tile_size,
         choice=choice,
+        watch=watch,
     )
 
 

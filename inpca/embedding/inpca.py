@@ -11,6 +11,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from inpca.backend import is_elsewhere, to_host
+from inpca.checks import refuse_masked
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
 from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
@@ -18,7 +19,6 @@ from inpca.embedding.joint import joint_coordinates
 from inpca.embedding.labels import (
     as_frame,
     positions_of,
-    refuse_masked,
     with_names_sklearn_knows,
 )
 from inpca.embedding.pairs import Float64

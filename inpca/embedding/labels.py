@@ -6,23 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inpca.checks import refuse_masked
 from inpca.errors import InputError
-
-
-def refuse_masked(values: Any, name: str) -> None:
-    """Refuse masked entries, naming the first: what lies under a mask is no number.
-
-    A masked array in which nothing is masked is as good as any other.
-    """
-    parts = values if isinstance(values, list | tuple) else [values]
-    for number, part in enumerate(parts):
-        if isinstance(part, np.ma.MaskedArray) and (mask := np.ma.getmaskarray(part)).any():
-            where = np.argwhere(mask)[0].tolist()
-            entry = [number, *where] if parts is values else where
-            raise InputError(
-                f"`{name}` has masked entries ({int(mask.sum())}), the first at {entry}; leave "
-                "those models out, or put numbers there and pass the array without its mask."
-            )
 
 
 def as_frame(values: Any) -> pd.DataFrame | None:

@@ -1,12 +1,13 @@
 """Predictions as the estimator is given them: what they are, and some of their models."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from inpca.backend import is_elsewhere
-from inpca.predictions import Floats, PredictionSource
+from inpca.predictions import Floats, PredictionSource, recorded_of
 from inpca.store.ensemble import Ensemble
 
 
@@ -32,6 +33,10 @@ class Rows:
     def read(self, models: slice, samples: slice) -> Floats:
         start, stop, _ = models.indices(self.shape[0])
         return self._source.read(slice(self._start + start, self._start + stop), samples)
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._source)
 
     def fingerprint(self) -> str:
         text = f"{self._source.fingerprint()} {self._start}:{self._stop}"

@@ -8,12 +8,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inpca.backend import is_elsewhere, to_host
+from inpca.checks import refuse_masked
 from inpca.embedding.labels import (
     as_frame,
     as_series,
     named_square,
     positions_of,
-    refuse_masked,
 )
 from inpca.embedding.pairs import Float64
 from inpca.embedding.scale import check_range, exponent_of, scaled

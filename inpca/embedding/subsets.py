@@ -1,7 +1,7 @@
 """Embeddings made from few of the samples, and how well they explain all of D (Fig. 6B)."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from inpca.embedding.stress import explained_pairwise_distances
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles
 from inpca.embedding.training import TrainingModels
 from inpca.errors import InputError, ResourceError
-from inpca.predictions import Floats, Kind, PredictionSource
+from inpca.predictions import Floats, Kind, PredictionSource, recorded_of
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store.ensemble import Ensemble
 from inpca.store.matrix import TiledMatrix
@@ -76,6 +76,10 @@ class SampleSubset:
                     :, wanted[columns] - first
                 ]
         return out
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._source)
 
     def fingerprint(self) -> str:
         text = f"{self._source.fingerprint()} samples {self._positions.tolist()}"

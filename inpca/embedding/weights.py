@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from inpca.embedding.labels import are_positions, as_series, refuse_masked
+from inpca.checks import refuse_masked
+from inpca.embedding.labels import are_positions, as_series
 from inpca.embedding.pairs import Float64
 from inpca.errors import InputError
 

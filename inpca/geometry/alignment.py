@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from inpca.embedding.labels import refuse_masked
+from inpca.checks import plain_array, refuse_masked, same_names
 from inpca.embedding.scale import column_norms, exponent_of, scaled
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 from inpca.predictions import as_floats
 
 Float64 = NDArray[np.float64]
@@ -36,7 +37,7 @@ class Alignment:
 
     def transform(self, points: ArrayLike) -> Float64:
         """Move other points (n, k) of the embedding X in the same way."""
-        return np.asarray(np.asarray(points, np.float64) @ self.rotation + self.shift)
+        return np.asarray(real_numbers(points, "points") @ self.rotation + self.shift)
 
 
 def align(X: Any, Y: Any, signature: ArrayLike | None = None) -> Alignment:
@@ -73,6 +74,7 @@ def align(X: Any, Y: Any, signature: ArrayLike | None = None) -> Alignment:
     >>> round(result.rmsd, 12), result.rotation.tolist()
     (0.0, [[-1.0, 0.0], [0.0, -1.0]])
     """
+    same_names(X, Y, ("X", "Y"))
     signs = _signature(X, Y, signature)
     x, y = _coordinates(X, "X"), _coordinates(Y, "Y")
     if x.shape != y.shape:
@@ -147,7 +149,7 @@ def _signature(X: Any, Y: Any, signature: ArrayLike | None) -> NDArray[Any]:
     own = {"X": getattr(X, "signature_", None), "Y": getattr(Y, "signature_", None)}
     known = {name: np.asarray(one) for name, one in own.items() if one is not None}
     if signature is not None:
-        known["signature"] = np.asarray(signature)
+        known["signature"] = plain_array(signature, "signature")
     if not known:
         raise InputError("`signature` must be given: +1 or −1 for each coordinate of `X` and `Y`.")
     (first, signs), *others = known.items()

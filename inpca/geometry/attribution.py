@@ -20,12 +20,13 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from inpca.checks import LABELS, plain_array
 from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.planner import memory_budget
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
-from inpca.predictions import Floats, Kind, PredictionSource
+from inpca.predictions import Floats, Kind, PredictionSource, steady
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store.ensemble import Ensemble
 from inpca.units import format_bytes
@@ -152,7 +153,11 @@ def attribution(
     workers = get_executor(executor)
     slab = _slab_samples(source, memory_budget(memory), workers.n_workers)
     parts = np.empty((n_samples, len(values)))
-    with reporting(progress, "attribution") as report, threadpool_limits(1, user_api="blas"):
+    with (
+        reporting(progress, "attribution") as report,
+        threadpool_limits(1, user_api="blas"),
+        steady(source),
+    ):
         for start in range(0, n_samples, slab):
             stop = min(start + slab, n_samples)
             report(start, n_samples, f"{start:,} of {n_samples:,} samples")
@@ -274,8 +279,10 @@ def _blocks(length: int, first: int = 0) -> Iterator[slice]:
 
 def sample_mask(samples: ArrayLike, n_samples: int) -> NDArray[np.bool_]:
     """Truth values (n_samples,) from truth values or indices; refuses none and what is outside."""
-    chosen = np.asarray(samples)
-    if chosen.dtype != bool:
+    chosen = plain_array(samples, "samples")
+    if chosen.dtype == bool:
+        chosen = plain_array(samples, "samples", LABELS)
+    else:
         if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
             raise InputError(f"`samples` must be truth values or indices, not {chosen.dtype}.")
         if chosen.size and (chosen.min() < 0 or chosen.max() >= n_samples):

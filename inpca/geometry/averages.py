@@ -1,7 +1,7 @@
 """Averages of models in prediction space: means and centroids, sample by sample."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from inpca.checks import in_order_of, plain_array
 from inpca.distance.planner import memory_budget
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
 from inpca.geometry.centroids import bhattacharyya_centroid, jeffreys_centroid
-from inpca.predictions import Floats, Kind, PredictionSource, check_kind, from_log_probs
+from inpca.predictions import (
+    Floats,
+    Kind,
+    PredictionSource,
+    check_kind,
+    from_log_probs,
+    steady,
+)
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.units import format_bytes
 
@@ -61,7 +69,8 @@ def average(
         `PredictionSource`
     how : see above
     weights : (n_models,) not negative, not all zero; default equal. A model of weight zero has no
-        influence, and is not read where that saves a read
+        influence, and is not read where that saves a read. A series indexed by the keys of an
+        ensemble's models may have them in any order
     kind : of an array `X`, and of the result: ``"probs"``, ``"log_probs"``, ``"logits"`` (come
         out as log-probabilities) or ``"sqrt_probs"``
     sample_set : of ensembles
@@ -96,7 +105,7 @@ def average(
     check_kind(kind)
     check_how(how)
     source = source_of(X, kind, sample_set, "X")
-    shares = normalised_weights(weights, source.shape[0])
+    shares = normalised_weights(weights, source.shape[0], getattr(source, "names", None))
     with reporting(progress, f"{how} average") as report:
         log_q = average_source(source, how, shares, memory, get_executor(executor), report)
     return from_log_probs(log_q, kind)
@@ -108,13 +117,18 @@ def check_how(how: str) -> None:
         raise InputError(f"`how` must be one of {', '.join(get_args(How))}, not {how!r}.")
 
 
-def normalised_weights(weights: ArrayLike | None, n_models: int) -> Float64:
-    """`weights` with sum 1, or InputError; equal ones for None."""
+def normalised_weights(
+    weights: ArrayLike | None, n_models: int, keys: Sequence[str] | None = None
+) -> Float64:
+    """`weights` with sum 1, or InputError; equal ones for None.
+
+    A series that names the models, whose `keys` are known, is put in their order.
+    """
     if n_models < 1:
         raise InputError("`X` must hold at least 1 model to average, not 0.")
     if weights is None:
         return np.full(n_models, 1 / n_models)
-    values = np.asarray(weights)
+    values = plain_array(in_order_of(weights, keys, "weights"), "weights")
     if values.shape != (n_models,) or values.dtype.kind not in "iufb":
         raise InputError(
             f"`weights` must be one number per model, shape ({n_models},), not {values.dtype} of "
@@ -151,7 +165,7 @@ def average_source(
     done = 0
     size = _slab_samples(source, models, memory, executor.n_workers)
     slabs = (slice(n, min(n + size, n_samples)) for n in range(0, n_samples, size))
-    with closing(executor.map(fill, slabs)) as counts:
+    with steady(source), closing(executor.map(fill, slabs)) as counts:
         for count in counts:
             done += count
             report(done, n_samples, f"{done:,} of {n_samples:,} samples")

@@ -6,18 +6,19 @@ smaller or stays. `class_error` says by how much.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, logsumexp
 
+from inpca.checks import PREDICTIONS, plain_array
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError
 from inpca.geometry.averages import ExecutorArgument, average
-from inpca.predictions import Floats, Kind, PredictionSource
+from inpca.predictions import Floats, Kind, PredictionSource, recorded_of
 from inpca.reporting import ProgressArgument
 
 Float64 = NDArray[np.float64]
@@ -67,6 +68,10 @@ class FewerClasses:
                     log_p, part
                 )
         return out
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self.source)
 
     def fingerprint(self) -> str:
         """Digest of the source's predictions and of the map."""
@@ -167,7 +172,9 @@ def top_classes(
         )
         kept = np.argsort(-mean, axis=-1, kind="stable")[:, :k]
     else:
-        kept = _check_classes(np.asarray(classes), (n_samples, k), n_classes)
+        kept = _check_classes(
+            plain_array(classes, "classes", PREDICTIONS), (n_samples, k), n_classes
+        )
 
     def reduce(log_p: Floats, samples: slice) -> Floats:
         index = kept[None, samples]
@@ -260,8 +267,7 @@ def class_error(
         for one in (fewer.source, fewer)
     )
     exact, reduced = exact[pairs], reduced[pairs]
-    spread = exact.std() * reduced.std()
-    varies = spread > 0
+    varies = exact.std() > 0 and reduced.std() > 0  # their product could underflow
     return ClassError(
         models=rows,
         exact=exact,
@@ -285,6 +291,10 @@ class _Picked:
         """Log-probabilities of a block."""
         chosen = (int(row) for row in self._rows[models])
         return np.concatenate([self._source.read(slice(u, u + 1), samples) for u in chosen])
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._source)
 
     def fingerprint(self) -> str:
         """Of all models, and which these are."""

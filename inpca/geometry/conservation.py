@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import plain_array
 from inpca.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -110,7 +111,7 @@ def _hypergeometric(
 
 
 def _check_masks(masks: ArrayLike, name: str, n_samples: int | None = None) -> NDArray[np.bool_]:
-    values = np.asarray(masks)
+    values = plain_array(masks, name)
     if values.ndim != 2 or values.dtype != bool or not values.size:
         raise InputError(
             f"`{name}` must be truth values of shape (n_runs, n_samples), such as `stragglers` "

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import in_order_of
 from inpca.distance.kernels_numba import compiled
 from inpca.distance.sinks import require_tiles
-from inpca.embedding.labels import named_square, refuse_masked
+from inpca.embedding.labels import named_square
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
 
@@ -125,6 +128,11 @@ def curve_distances(
     if how not in get_args(Curve):
         raise InputError(f"`how` must be one of {', '.join(get_args(Curve))}, not {how!r}.")
     _check_soft(sigma, symmetry)
+    keys = D.models.index if isinstance(D, TiledMatrix) and D.models is not None else None
+    if isinstance(D, pd.DataFrame):
+        keys = D.index
+    if runs is not None:
+        runs = in_order_of(runs, keys, "runs")
     if not isinstance(D, TiledMatrix):
         D = _check_block(named_square(D, "D")[0])
         if D.shape[0] != D.shape[1]:
@@ -153,8 +161,7 @@ def curve_distances(
 
 
 def _check_block(D: ArrayLike) -> Float64:
-    refuse_masked(D, "D")
-    block = np.ascontiguousarray(D, np.float64)
+    block = np.ascontiguousarray(real_numbers(D, "D"))
     if block.ndim != 2 or not block.size:
         raise InputError(f"`D` must have shape (T_u ≥ 1, T_v ≥ 1), not {block.shape}.")
     if not np.isfinite(block).all():
@@ -173,10 +180,11 @@ def _check_soft(sigma: float, symmetry: str) -> None:
 
 def _shares(steps: ArrayLike, n_checkpoints: int, name: str) -> Float64:
     """Share of the length at each checkpoint; equal ones of a run that does not move."""
-    lengths = np.asarray(steps, np.float64)
-    if lengths.shape != (n_checkpoints - 1,) or not (lengths >= 0).all():
+    lengths = real_numbers(steps, name)
+    if lengths.shape != (n_checkpoints - 1,) or not (np.isfinite(lengths) & (lengths >= 0)).all():
         raise InputError(
-            f"`{name}` must be {n_checkpoints - 1} lengths, none negative, not {lengths!r}."
+            f"`{name}` must be {n_checkpoints - 1} lengths, none negative, all finite, not "
+            f"{lengths!r}."
         )
     shares = (np.append(lengths, 0.0) + np.append(0.0, lengths)) / 2
     total = shares.sum()

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, plain_array
 from inpca.errors import InputError
 from inpca.geometry.geodesic import SMALL_ANGLE, angles
 from inpca.geometry.kernels_numba import label_coordinates, plane_coordinates
@@ -25,6 +26,11 @@ class Ends(Protocol):
     @property
     def angles(self) -> Float64: ...
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        ...
+
     def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
         """Coordinates of √p (k, n, C), the samples `samples`, in the planes: into `x`, `y`."""
         ...
@@ -40,6 +46,7 @@ class IgnoranceToTruth:
     def __init__(self, labels: NDArray[np.int64], n_classes: int) -> None:
         self._labels, self._n_classes = labels, n_classes
         self.angles = np.array([math.acos(1 / math.sqrt(n_classes))])
+        self.nbytes = labels.nbytes
 
     def coordinates(self, roots: Floats, samples: slice, x: Float64, y: Float64) -> None:
         label_coordinates(roots, self._labels[samples], x, y)
@@ -70,6 +77,7 @@ class Pair:
         length = np.linalg.norm(across, axis=-1, keepdims=True)
         across /= np.where(self.angles[:, None] > 0, length, 1.0)
         self.along, self.across = along, across
+        self.nbytes = along.nbytes + across.nbytes + self.angles.nbytes
 
     def as_pair(self) -> "Pair":
         """Itself."""
@@ -126,7 +134,7 @@ def make_ends(
 
 def check_labels(labels: ArrayLike, n_samples: int, n_classes: int) -> NDArray[np.int64]:
     """`labels` as class indices (n_samples,), or InputError."""
-    values = np.asarray(labels)
+    values = plain_array(labels, "labels", LABELS)
     if values.shape != (n_samples,) or values.dtype.kind not in "iu":
         raise InputError(
             f"`labels` must be one whole number (class index) per sample, shape ({n_samples},), "

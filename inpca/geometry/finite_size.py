@@ -40,7 +40,7 @@ class FractionLimit:
 
     def at(self, sizes: ArrayLike) -> Floats:
         """φ(P) of the fit, of the shape of `sizes`."""
-        size = np.asarray(sizes, dtype=np.float64)
+        size = real_numbers(sizes, "sizes")
         return np.asarray(_scaling(size, self.phi, np.log(self.p0), self.gamma))
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import in_order_of
 from inpca.distance.request import Models, source_of
 from inpca.embedding.inpca import InPCA
 from inpca.errors import InputError
 from inpca.executor import Executor
 from inpca.geometry.averages import average
 from inpca.geometry.ends import check_labels
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import progress as progress_of
 from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource
 from inpca.reporting import ProgressArgument
@@ -236,7 +238,7 @@ def _progress(
             source, labels, memory=memory, executor=executor, progress=progress
         )
         return found
-    positions: Float64 = np.asarray(s, dtype=np.float64)
+    positions = real_numbers(in_order_of(s, getattr(source, "names", None), "s"), "s")
     if positions.shape != source.shape[:1] or not ((positions >= 0) & (positions <= 1)).all():
         raise InputError(
             f"`s` must be the progress of each of the {source.shape[0]} models, in [0, 1]; leave "

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from inpca.checks import plain_array
 from inpca.errors import InputError
 from inpca.predictions import Floats, Kind, from_log_probs, to_log_probs
 
@@ -100,7 +101,7 @@ def angles(root_p: Floats, root_q: Floats) -> Float64:
 
 def check_positions(t: ArrayLike, name: str) -> Float64:
     """`t` as float64, refused outside [0, 1]."""
-    values = np.asarray(t)
+    values = plain_array(t, name)
     if values.dtype.kind not in "iuf":
         raise InputError(f"`{name}` must be numbers in [0, 1], not {values.dtype}.")
     outside = ~((values >= 0) & (values <= 1))  # NaN is outside

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import in_order_of, plain_array
 from inpca.embedding.sources import Rows
 from inpca.errors import InputError
 from inpca.executor import Executor, get_executor
@@ -170,8 +171,10 @@ def grouped_runs(
     models: pd.DataFrame, by: Grouping, weights: ArrayLike | None = None
 ) -> Iterator[GroupedRun]:
     """The groups of a models table, reference models left out; see `average_groups`."""
-    given = None if weights is None else pd.Series(np.asarray(weights).tolist(), dtype=object)
-    if given is not None:
+    given = None
+    if weights is not None:
+        weights = plain_array(in_order_of(weights, models.index, "weights"), "weights")
+        given = pd.Series(weights.tolist(), dtype=object)
         normalised_weights(weights, len(models))  # for its errors, about the whole
         given.index = models.index
     taking_part = models[models["kind"] == "checkpoint"]

@@ -1,7 +1,8 @@
 """Which setting of a training decides its path: permutation importance in a random forest."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,9 @@ from scipy.stats import norm
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
+from inpca.checks import in_order_of, same_names
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.trajectory_distances import TrajectoryDistances
 from inpca.store.settings import kinds_apart
 
@@ -86,7 +89,7 @@ def configuration_importance(
     first, second = np.triu_indices(len(matrix), k=1)
     features = _features(table, columns, first, second)
     if to_geodesic is not None:
-        far = _check_to_geodesic(to_geodesic, len(matrix))
+        far = _check_to_geodesic(to_geodesic, len(matrix), _names(distances, table))
         features[_NEARER] = np.minimum(far[first], far[second])
         features[_FARTHER] = np.maximum(far[first], far[second])
     if not 0 <= held_out < 1:
@@ -115,7 +118,11 @@ def _arguments(
     elif configs is None:
         raise InputError("`configs` must be given with an array of distances.")
     else:
-        matrix, table = np.asarray(distances, np.float64), configs
+        matrix, table = real_numbers(distances, "distances"), configs
+    if isinstance(distances, pd.DataFrame):
+        same_names(distances.index, distances.columns, ("distances.index", "distances.columns"))
+    own = distances.runs if isinstance(distances, TrajectoryDistances) else distances
+    same_names(own, table, ("distances", "configs"))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
         raise InputError(f"`distances` must be (R, R), finite, not {matrix.shape}.")
     if len(matrix) < 4:
@@ -128,6 +135,11 @@ def _arguments(
             f"{len(table)}."
         )
     return matrix, table
+
+
+def _names(distances: Any, table: pd.DataFrame) -> Sequence[Hashable]:
+    runs = distances.runs if isinstance(distances, TrajectoryDistances) else table
+    return list(runs.index)
 
 
 def _features(
@@ -163,8 +175,8 @@ def _features(
     return pd.DataFrame(pairs).astype(np.float64)
 
 
-def _check_to_geodesic(to_geodesic: ArrayLike, n_runs: int) -> Float64:
-    far = np.asarray(to_geodesic, np.float64)
+def _check_to_geodesic(to_geodesic: ArrayLike, n_runs: int, names: Sequence[Hashable]) -> Float64:
+    far = real_numbers(in_order_of(to_geodesic, names, "to_geodesic"), "to_geodesic")
     if far.shape != (n_runs,) or not np.isfinite(far).all():
         raise InputError(
             f"`to_geodesic` must be one finite distance for each of {n_runs} trajectories, not "

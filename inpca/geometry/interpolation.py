@@ -10,7 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import plain_array
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 
 Outside = Literal["hold", "stretch", "error"]
 Float64 = NDArray[np.float64]
@@ -121,7 +123,7 @@ def find_passages(
 
 def check_progress(progress: ArrayLike, name: str = "progress") -> Float64:
     """Progress of a run's checkpoints as (T,) float64, T ≥ 2."""
-    values = np.asarray(progress, np.float64)
+    values = real_numbers(progress, name)
     if values.ndim != 1:
         raise InputError(f"`{name}` must have shape (n_checkpoints,), not {values.shape}.")
     if len(values) < 2:
@@ -140,7 +142,7 @@ def check_progress(progress: ArrayLike, name: str = "progress") -> Float64:
 
 def check_s(s: ArrayLike, reach: tuple[float, float] = (0.0, 1.0)) -> Float64:
     """Values of progress, or of a column, as (S,) float64 within `reach`, S ≥ 1."""
-    targets = np.atleast_1d(np.asarray(s))
+    targets = np.atleast_1d(plain_array(s, "s"))
     if targets.ndim != 1 or len(targets) < 1:
         raise InputError(f"`s` must have shape (n_values ≥ 1,), not {targets.shape}.")
     low, high = reach

@@ -234,7 +234,7 @@ def over_classes(values: ArrayLike) -> Floats:
 
     Values of shape (n_checkpoints,), of two classes, are returned as they are.
     """
-    array = np.asarray(values, dtype=np.float64)
+    array = real_numbers(values, "observables")
     if array.ndim == 3:
         array = array[(slice(None), *np.triu_indices(array.shape[1], 1))]
     return np.asarray(np.median(array, axis=1)) if array.ndim == 2 else array
@@ -346,7 +346,7 @@ def _noise(residuals: Floats) -> float:
 def _each_class(observables: Mapping[str, ArrayLike]) -> Iterator[tuple[str, Floats]]:
     """Each class and each pair of observables that have more than two classes."""
     for name, values in observables.items():
-        array = np.asarray(values, dtype=np.float64)
+        array = real_numbers(values, "observables")
         if array.ndim == 2:
             for column in range(array.shape[1]):
                 yield f"{name}[{column}]", array[:, column]

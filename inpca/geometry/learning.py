@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import plain_array
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import progress as progress_of
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store.ensemble import Ensemble
@@ -35,12 +37,19 @@ def learning_progress(correct: ArrayLike, progress: ArrayLike) -> NDArray[np.flo
     >>> learning_progress([[0, 1], [1, 0], [1, 0]], [0.0, 0.4, 0.9])
     array([0.4, nan])
     """
-    right = np.asarray(correct).astype(bool)
-    clock = np.asarray(progress, dtype=np.float64)
+    right = plain_array(correct, "correct")
+    clock = real_numbers(progress, "progress")
     if right.ndim != 2 or not len(right):
         raise InputError(
             f"`correct` must have shape (n_checkpoints ≥ 1, n_samples), not {right.shape}."
         )
+    if right.dtype != bool:
+        if right.dtype.kind not in "iuf" or not np.isin(right, (0, 1)).all():
+            raise InputError(
+                "`correct` must be truth values, or 0 and 1: whether the most likely class is the "
+                "true one."
+            )
+        right = right.astype(bool)
     if clock.shape != (len(right),) or not np.isfinite(clock).all():
         raise InputError(
             f"`progress` must have one finite value for each of the {len(right)} checkpoints, not "

@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inpca.distance.planner import memory_budget
-from inpca.distance.request import Models
+from inpca.distance.request import Models, source_of
 from inpca.errors import InputError, ResourceError
 from inpca.executor import Executor, get_executor
 from inpca.geometry import namespace
 from inpca.geometry.ends import Ends, make_ends
 from inpca.geometry.kernels_numba import nearest, square_roots
 from inpca.geometry.routes import End, Route, routes
-from inpca.predictions import Floats, Kind, PredictionSource, to_log_probs
+from inpca.predictions import Floats, Kind, PredictionSource, steady, to_log_probs
 from inpca.reporting import ProgressArgument, Report, reporting
+from inpca.store.ensemble import Ensemble
 from inpca.units import format_bytes
 
 Float64 = NDArray[np.float64]
@@ -102,8 +103,10 @@ def progress(
     if xp is not None:
         return _in_namespace(X, labels, start, end, kind, xp)
     workers = get_executor(executor)
-    with reporting(progress, "progress") as report:
-        return _along(routes(X, labels, start, end, kind, sample_set), memory, workers, report)
+    source = source_of(X, kind, sample_set, "X")
+    models = X if isinstance(X, Ensemble) else source
+    with reporting(progress, "progress") as report, steady(source):
+        return _along(routes(models, labels, start, end, kind, sample_set), memory, workers, report)
 
 
 def sample_progress(
@@ -131,29 +134,44 @@ def sample_progress(
     InputError
         As `progress`.
     ResourceError
-        If the result is larger than `memory`.
+        If the result, and one model beside it, are larger than `memory`.
+
+    Notes
+    -----
+    In memory are the result, 8 bytes for each model and sample, and one block of models.
     """
-    found: dict[int, Float64] = {}
-    for route in routes(X, labels, start, end, kind, sample_set):
-        n_models, n_samples = route.source.shape[:2]
-        _check_result(n_models * n_samples * 8, memory)
-        if route.ends is None:
-            found |= {row: np.full(n_samples, np.nan) for row in route.rows.tolist()}
-            continue
-        cut = _cut(route.source, memory_budget(memory), 1)
-        for models in _blocks(n_models, cut.models):
-            x, y = plane(route.source, route.ends, models, cut)
-            angles = np.broadcast_to(route.ends.angles, n_samples)
-            known = (angles > 0) & ((x != 0) | (y != 0))
-            with np.errstate(divide="ignore", invalid="ignore"):  # angle 0: NaN by `known`
-                position = np.clip(np.arctan2(y, x) / angles, 0.0, 1.0)
-            rows = route.rows[models].tolist()
-            found |= dict(zip(rows, np.where(known, position, np.nan)))
-    return np.stack([found[row] for row in range(len(found))])
-
-
-def _check_result(needed: int, memory: int | float | str | None) -> None:
+    source = source_of(X, kind, sample_set, "X")
     budget = memory_budget(memory)
+    _check_result(source.shape, budget)
+    out = np.full(source.shape[:2], np.nan)
+    with steady(source):
+        models = X if isinstance(X, Ensemble) else source
+        for route in routes(models, labels, start, end, kind, sample_set):
+            if route.ends is not None:
+                _place_samples(route, route.ends, budget, out)
+    return out
+
+
+def _place_samples(route: Route, ends: Ends, budget: int, out: Float64) -> None:
+    """Positions of the models of `route` in every sample, into their rows of `out`."""
+    n_models, n_samples = route.source.shape[:2]
+    # Of a block there are x, y, what `arctan2` makes of them and truth values: no more than six
+    # numbers beside the result.
+    cut = _cut(route.source, budget, 1, plane_numbers=6, held=out.nbytes + ends.nbytes)
+    angles = np.broadcast_to(ends.angles, n_samples)
+    for models in _blocks(n_models, cut.models):
+        x, y = plane(route.source, ends, models, cut)
+        nowhere = (x == 0) & (y == 0) | (angles == 0)
+        np.arctan2(y, x, out=x)
+        with np.errstate(divide="ignore", invalid="ignore"):  # angle 0 is nowhere
+            x /= angles
+        np.clip(x, 0.0, 1.0, out=x)
+        x[nowhere] = np.nan
+        out[route.rows[models]] = x
+
+
+def _check_result(shape: tuple[int, int, int], budget: int) -> None:
+    needed = 8 * shape[0] * shape[1]
     if needed > budget:
         raise ResourceError(
             f"Progress of every sample needs {format_bytes(needed)} but `memory` is "
@@ -209,8 +227,8 @@ def nearest_positions(
     report: Report,
 ) -> Float64:
     """Positions (n_models,) on the geodesic of `ends`, in one pass over `source`."""
-    cut = _cut(source, memory_budget(memory), executor.n_workers)
     n_models = source.shape[0]
+    cut = _cut(source, memory_budget(memory), executor.n_workers, held=ends.nbytes + 8 * n_models)
     positions = np.empty(n_models)
 
     def place(task: slice) -> int:
@@ -246,23 +264,35 @@ def _square_roots(log_p: Floats) -> Floats:
     return roots
 
 
-def _cut(source: PredictionSource, memory: int, n_workers: int) -> Cut:
+def _cut(
+    source: PredictionSource,
+    memory: int,
+    n_workers: int,
+    *,
+    plane_numbers: int = 2,
+    held: int = 0,
+) -> Cut:
+    """How to read within `memory`, of which `held` bytes are taken by what lasts.
+
+    Of each model and sample that is worked on there are `plane_numbers` in memory.
+    """
     n_models, n_samples, n_classes = source.shape
-    share = memory // n_workers
+    share = max(0, memory - held) // n_workers
     per_sample = n_classes * source.dtype.itemsize
-    plane_bytes = 2 * 8 * n_samples
+    plane_bytes = plane_numbers * 8 * n_samples
     block = min(_BLOCK_BYTES, (share - plane_bytes) // _COPIES)
     if block < per_sample:
         raise ResourceError(
             f"Progress needs {format_bytes(plane_bytes + _COPIES * per_sample)} for each of "
-            f"{n_workers} threads but `memory` is {format_bytes(memory)}; pass more, or fewer "
-            "threads as `executor`."
+            f"{n_workers} threads, beside {format_bytes(held)} for the result and the ends, but "
+            f"`memory` is {format_bytes(memory)}; pass more, or fewer threads as `executor`."
         )
     if block < n_samples * per_sample:
         chunk = int(getattr(source, "chunk_samples", 1))
         samples = block // per_sample
         return Cut(1, max(samples // chunk * chunk, min(samples, n_samples)))
-    models = min(block // (n_samples * per_sample), share // (_COPIES * n_samples * 16) + 1)
+    one_model = plane_bytes + _COPIES * n_samples * per_sample
+    models = min(block // (n_samples * per_sample), share // one_model)
     return Cut(max(1, min(models, -(-n_models // n_workers))), n_samples)
 
 

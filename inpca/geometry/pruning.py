@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, plain_array
 from inpca.errors import InputError
 
 Plan = dict[str, dict[str, Any]]
@@ -83,8 +84,8 @@ def _entry(
 def _check_sets(sets: Mapping[str, ArrayLike]) -> dict[str, NDArray[np.bool_]]:
     if not isinstance(sets, Mapping) or not sets:
         raise InputError("`sets` must map at least one name to a mask of samples to leave out.")
-    masks = {name: np.asarray(mask) for name, mask in sets.items()}
-    length = len(next(iter(masks.values())))
+    masks = {name: plain_array(mask, f"sets[{name!r}]", LABELS) for name, mask in sets.items()}
+    length = next(iter(masks.values())).size
     for name, mask in masks.items():
         if mask.dtype != bool or mask.shape != (length,):
             raise InputError(

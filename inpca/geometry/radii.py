@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, plain_array
 from inpca.errors import InputError
 from inpca.geometry.numbers import real_numbers
 from inpca.units import count
@@ -186,12 +187,14 @@ class Moments:
 
 
 def _check_labels(labels: ArrayLike, n_samples: int) -> NDArray[np.int64]:
-    values = np.asarray(labels)
+    values = plain_array(labels, "labels", LABELS)
     if values.shape != (n_samples,) or values.dtype.kind not in "iub" or not n_samples:
         raise InputError(
             f"`labels` must be the class of each sample, whole numbers of shape ({n_samples or 1}"
             f",), not {values.dtype} of shape {values.shape}."
         )
+    if values.max() > np.iinfo(np.int64).max:
+        raise InputError(f"`labels` must be class indices, not {values.max()}.")
     return values.astype(np.int64)
 
 

@@ -5,7 +5,7 @@ block of it is read, so that the predictions of an ensemble are never in memory.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inpca.distance.kernels_numba import compiled
 from inpca.geometry.geodesic import between
-from inpca.predictions import Floats, PredictionSource
+from inpca.predictions import Floats, PredictionSource, recorded_of
 
 Average = Callable[[Floats], Floats]
 _PIECE_BYTES = 4_000_000  # of a group's predictions that are averaged at a time
@@ -64,6 +64,10 @@ class ReindexedModels:
             blend(np.exp(half * log_p), np.exp(half * log_q), float(self._fraction[run]), out)
             np.log(out, out=out)
         out *= 2
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._base)
 
     def fingerprint(self) -> str:
         """Of the checkpoints and of where between them."""
@@ -135,6 +139,10 @@ class AveragedModels:
                 block = np.stack([_one(self._base, model, part) for model in group])
                 values[begin - start : part.stop - start] = self._average(block)
         return out
+
+    def recorded(self) -> Mapping[str, bytes]:
+        """See `inpca.predictions.Watch`."""
+        return recorded_of(self._base)
 
     def fingerprint(self) -> str:
         """Of the models, of their groups and of the kind of average."""

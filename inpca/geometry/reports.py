@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import same_names
 from inpca.distance.request import Models, source_of
 from inpca.errors import InputError
 from inpca.geometry.averages import ExecutorArgument, How, average
 from inpca.geometry.ends import check_labels
 from inpca.geometry.grouped import Grouping, grouped_runs
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.routes import End
 from inpca.predictions import Kind
@@ -100,7 +102,8 @@ def r_squared(progress: ArrayLike, error: ArrayLike) -> float:
     >>> r_squared([0.0, 0.5, 1.0], [0.9, 0.5, 0.1])
     1.0
     """
-    x, y = np.asarray(progress, np.float64), np.asarray(error, np.float64)
+    same_names(progress, error, ("progress", "error"))
+    x, y = real_numbers(progress, "progress"), real_numbers(error, "error")
     if x.ndim != 1 or x.shape != y.shape or len(x) < 3:
         raise InputError(
             f"`progress` and `error` must be one number for each of at least 3 models, not "
@@ -108,9 +111,17 @@ def r_squared(progress: ArrayLike, error: ArrayLike) -> float:
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise InputError("`progress` and `error` must be finite; leave the others out.")
-    x, y = x - x.mean(), y - y.mean()
-    spread = (x @ x) * (y @ y)
-    return float(min((x @ y) ** 2 / spread, 1.0)) if spread > 0 else float("nan")
+    if x.min() == x.max() or y.min() == y.max():
+        return float("nan")
+    x, y = _centred(x), _centred(y)
+    return min(float((x @ y) ** 2 / ((x @ x) * (y @ y))), 1.0)
+
+
+def _centred(values: Float64) -> Float64:
+    """Of mean 0 and range 1, so that no scale overflows or vanishes."""
+    shifted = 0.5 * values - 0.5 * values.min()
+    shifted /= shifted.max()
+    return np.asarray(shifted - shifted.mean())
 
 
 def compare_averages(

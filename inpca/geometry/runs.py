@@ -15,10 +15,18 @@ from inpca.errors import InputError
 from inpca.geometry.ends import check_labels
 from inpca.geometry.grid import Span, grid
 from inpca.geometry.interpolation import Location, Outside, check_progress, find_passages
+from inpca.geometry.numbers import real_numbers
 from inpca.geometry.progress import ExecutorArgument
 from inpca.geometry.progress import progress as progress_of
 from inpca.geometry.reindexed import ReindexedModels
-from inpca.predictions import ArrayPredictions, Floats, Kind, PredictionSource, to_log_probs
+from inpca.predictions import (
+    ArrayPredictions,
+    Floats,
+    Kind,
+    PredictionSource,
+    Watch,
+    to_log_probs,
+)
 from inpca.reporting import ProgressArgument
 from inpca.store.ensemble import Ensemble
 from inpca.store.settings import setting_column
@@ -58,6 +66,7 @@ class Trajectories:
     s : (S,) values of progress, or of what runs are indexed by
     locations : where each run passes them
     labels : (n_samples,) true classes, where they are known
+    watch : to be asked at the end whether runs were recorded again meanwhile
     """
 
     base: PredictionSource
@@ -66,6 +75,7 @@ class Trajectories:
     s: NDArray[np.float64]
     locations: tuple[Location, ...]
     labels: NDArray[np.int64] | None
+    watch: Watch
 
     def at(self, index: int) -> ReindexedModels:
         """All runs at progress ``s[index]``, as models."""
@@ -74,7 +84,9 @@ class Trajectories:
         after = np.array([rows[min(k + 1, len(rows) - 1)] for rows, k in zip(self.rows, left)])
         fraction = np.array([location.fraction[index] for location in self.locations])
         after = after.astype(np.intp)
-        return ReindexedModels(self.base, before, after, fraction, lambda: self.identity)
+        # What is recorded is identified anew each time, quickly; arrays once.
+        identity = None if hasattr(self.base, "recorded") else lambda: self.identity
+        return ReindexedModels(self.base, before, after, fraction, identity)
 
     @cached_property
     def identity(self) -> str:
@@ -144,6 +156,7 @@ def trajectories(
     else:
         found = _of_arrays(X, labels, configs, kind)
     names, base, rows, table, known = found
+    watch = Watch(base)
     if isinstance(index, str):
         everything = _column(X, index)
         if everything is None:
@@ -162,7 +175,7 @@ def trajectories(
         for value, title in zip(values, titles)
     )
     _warn_of_backwards(names, locations, what)
-    return Trajectories(base, table, tuple(rows), targets, locations, known)
+    return Trajectories(base, table, tuple(rows), targets, locations, known, watch)
 
 
 def _warn_of_backwards(names: list[str], locations: tuple[Location, ...], what: str) -> None:
@@ -273,6 +286,11 @@ def _of_arrays(
         raise InputError(
             f"`configs` must have one row for each of the {len(names)} runs, not {len(table)}."
         )
+    if sorted(table.index.map(str)) == sorted(names) and list(table.index.map(str)) != names:
+        raise InputError(
+            f"`configs` must have its rows in the order of the runs, 0, 1, 2, …, but its first row "
+            f"is {table.index[0]!r}; sort it (configs.sort_index()), or reset its index."
+        )
     table.index = pd.Index(names, name="run", dtype="str")
     known = None if labels is None else check_labels(labels, *base.shape[1:])
     return names, base, rows, table, known
@@ -280,7 +298,7 @@ def _of_arrays(
 
 def _given(index: Any, names: list[str], rows: list[NDArray[np.intp]]) -> list[NDArray[np.float64]]:
     """Values that the caller gives, one array for each run."""
-    values = [np.asarray(value, np.float64) for value in index]
+    values = [real_numbers(value, "index") for value in index]
     if len(values) != len(names):
         raise InputError(
             f"`index` must have one array for each of the {len(names)} runs, not {len(values)}."

@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, PREDICTIONS, plain_array
 from inpca.errors import InputError
+from inpca.geometry.numbers import real_numbers
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +40,7 @@ def stragglers(
     >>> stragglers([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [0, 1, 1])
     array([False,  True, False])
     """
-    scores = np.asarray(predictions)
+    scores = plain_array(predictions, "predictions", PREDICTIONS)
     if scores.ndim < 2 or scores.shape[-1] < 2 or scores.dtype.kind not in "iuf":
         raise InputError(
             "`predictions` must be numbers of shape (…, n_samples, n_classes ≥ 2), not "
@@ -70,7 +72,7 @@ def checkpoint_at_error(train_error: ArrayLike, levels: ArrayLike) -> NDArray[np
     array([ 1,  1, -1])
     """
     lowest = _lowest_so_far(train_error)
-    wanted = np.asarray(levels, dtype=np.float64)
+    wanted = _check_levels(levels)
     # Increasing once reversed in sign; ties go to the first checkpoint that has them.
     first = np.searchsorted(-lowest, -wanted, side="left")
     return np.where(first < len(lowest), first, -1).astype(np.int64)
@@ -93,13 +95,13 @@ def against_error(values: ArrayLike, train_error: ArrayLike, levels: ArrayLike) 
     (n_levels, …); NaN at errors that the run did not pass through
     """
     lowest = _lowest_so_far(train_error)
-    series = np.asarray(values, dtype=np.float64)
+    series = real_numbers(values, "values")
     if series.shape[:1] != lowest.shape:
         raise InputError(
             f"`values` must have one row per checkpoint of `train_error` ({len(lowest)}), not "
             f"shape {series.shape}."
         )
-    wanted = np.asarray(levels, dtype=np.float64)
+    wanted = _check_levels(levels)
     fresh = np.concatenate([[True], np.diff(lowest) < 0])  # only the first of a plateau
     axis, rows = lowest[fresh][::-1], series[fresh][::-1]
     flat = rows.reshape(len(rows), -1)
@@ -111,7 +113,15 @@ def against_error(values: ArrayLike, train_error: ArrayLike, levels: ArrayLike) 
 
 def random_labels(labels: ArrayLike, seed: int) -> NDArray[np.int64]:
     """The labels in random order: the control without structure, with the same share of each."""
-    return np.random.default_rng(seed).permutation(np.asarray(labels)).astype(np.int64)
+    values = plain_array(labels, "labels", LABELS)
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise InputError(
+            "`labels` must be whole numbers, one per sample, not "
+            f"{values.dtype} of shape {values.shape}."
+        )
+    if values.size and values.max() > np.iinfo(np.int64).max:
+        raise InputError(f"`labels` must be class indices, not {values.max()}.")
+    return np.random.default_rng(seed).permutation(values.astype(np.int64))
 
 
 def noisy_inputs(inputs: ArrayLike, sigma: float, seed: int) -> NDArray[np.floating]:
@@ -120,7 +130,7 @@ def noisy_inputs(inputs: ArrayLike, sigma: float, seed: int) -> NDArray[np.float
     Recorded as a sample set of its own (``"test+noise 0.5"``), the test error under noise is then
     a metric of the run like any other.
     """
-    values = np.asarray(inputs)
+    values = plain_array(inputs, "inputs")
     if values.dtype.kind != "f" or not (np.isfinite(sigma) and sigma >= 0):
         raise InputError(
             f"`inputs` must be floats and `sigma` a number ≥ 0, not {values.dtype} and {sigma}."
@@ -130,7 +140,7 @@ def noisy_inputs(inputs: ArrayLike, sigma: float, seed: int) -> NDArray[np.float
 
 
 def _lowest_so_far(train_error: ArrayLike) -> Floats:
-    error = np.asarray(train_error, dtype=np.float64)
+    error = real_numbers(train_error, "train_error")
     if error.ndim != 1 or not len(error) or not np.isfinite(error).all():
         raise InputError(
             "`train_error` must be one finite number per checkpoint, not of shape "
@@ -140,7 +150,7 @@ def _lowest_so_far(train_error: ArrayLike) -> Floats:
 
 
 def _check_classes(labels: ArrayLike, n_samples: int, n_classes: int) -> NDArray[np.int64]:
-    values = np.asarray(labels)
+    values = plain_array(labels, "labels", LABELS)
     if values.shape != (n_samples,) or values.dtype.kind not in "iu":
         raise InputError(
             f"`labels` must be whole numbers, one per sample, shape ({n_samples},), not "
@@ -152,6 +162,13 @@ def _check_classes(labels: ArrayLike, n_samples: int, n_classes: int) -> NDArray
             f"{values.max()}."
         )
     return values.astype(np.int64)
+
+
+def _check_levels(levels: ArrayLike) -> Floats:
+    wanted = real_numbers(levels, "levels")
+    if np.isnan(wanted).any():
+        raise InputError("`levels` must be training errors; one is NaN: leave it out.")
+    return wanted
 
 
 def _at_checkpoint(scores: NDArray[np.generic], checkpoint: int) -> NDArray[np.generic]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import PREDICTIONS, plain_array
 from inpca.distance.divergences import FLOOR
 from inpca.distance.kernels_numba import compiled
 from inpca.errors import InputError
@@ -66,7 +67,7 @@ def reindex(
     >>> reindex(p, [0.0, 1.0], 0.5).round(4)
     array([[0.8536, 0.1464]])
     """
-    values = np.asarray(run_predictions)
+    values = plain_array(run_predictions, "run_predictions", PREDICTIONS)
     if values.ndim != 3:
         raise InputError(
             f"`run_predictions` must have shape (n_checkpoints, n_samples, n_classes), not "

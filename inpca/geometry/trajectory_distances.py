@@ -280,7 +280,9 @@ def trajectory_distances(
         if out is None:
             if restart:
                 raise InputError("`restart` needs `out`: it is about distances on disk.")
-            return _in_memory(found, memory, problem, report)
+            result = _in_memory(found, memory, problem, report)
+            found.watch.check()
+            return result
         with claimed_trajectories(Path(out), found, metric, options, resume, restart) as store:
             for number in range(len(found.s)):
                 told = part_of(report, number, len(found.s))
@@ -288,6 +290,7 @@ def trajectory_distances(
                 pairwise_distances(
                     found.at(number), out=target, memory=memory, progress=told, **problem
                 )
+                found.watch.check()
         return load_trajectory_distances(out)
 
 

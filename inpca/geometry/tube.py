@@ -144,6 +144,7 @@ def tube_widths(
             told = part_of(report, number, len(found.s))
             block = _distances(models, centres, metric, options, told)
             distances[:, number] = block[np.arange(len(group)), group]
+        found.watch.check()
     return TubeWidths(found.runs, found.s, distances, found.backwards, found.reached, table, group)
 
 
@@ -189,6 +190,7 @@ def distances_to_geodesic(
             point = GeodesicModel(labels, models.shape[2], float(value), models.dtype)
             told = part_of(report, number, len(found.s))
             distances[:, number] = _distances(models, point, metric, options, told)[:, 0]
+        found.watch.check()
     return DistancesAlong(found.runs, found.s, distances, found.backwards, found.reached)
 
 

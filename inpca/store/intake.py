@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import PREDICTIONS, plain_array
 from inpca.errors import InputError
 from inpca.predictions import Kind, to_log_probs
 from inpca.store import schema
@@ -110,7 +111,9 @@ class Intake:
                 f"({', '.join(self.sample_sets)}), not for {', '.join(unknown) or 'none'}."
             )
         return {
-            name: self._convert(name, np.asarray(values), kind, first)
+            name: self._convert(
+                name, plain_array(values, f"predictions[{name!r}]", PREDICTIONS), kind, first
+            )
             for name, values in predictions.items()
         }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import plain_array
 from inpca.errors import InputError
 from inpca.store import layout, schema
 from inpca.store.files import read_chunk
@@ -167,7 +168,9 @@ def check_observables(
     columns: dict[str, list[float]] = {}
     arrays: dict[str, Array] = {}
     for name, values in observables.items():
-        array = _check_values(name, np.asarray(values), sample_sets, count)
+        array = _check_values(
+            name, plain_array(values, f"observables[{name!r}]"), sample_sets, count
+        )
         if array.ndim == 1:
             columns[name] = array.tolist()
             continue

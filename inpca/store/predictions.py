@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import InputError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.store.files import damaged
 from inpca.store.run import Run, contiguous, cure
 from inpca.store.samples import SampleSet
@@ -119,6 +119,20 @@ class StoredPredictions:
             content = row.key if row.run is None else int(recorded[row.run.id][row.checkpoint])
             digest.update(f"|{content}".encode())
             found[number] = int.from_bytes(digest.digest()[:8], "little")
+        return found
+
+    def recorded(self) -> dict[str, bytes]:
+        """Digests of every run's checkpoints, run id → bytes, as they are on disk now.
+
+        Empty for a run whose digests cannot be read: it is being recorded again, or damaged, which
+        reading its predictions tells.
+        """
+        found = {}
+        for run in {row.run.id: row.run for row in self._rows if row.run is not None}.values():
+            try:
+                found[run.id] = run.digests(self._set.name).tobytes()
+            except (DamagedStoreError, OSError):
+                found[run.id] = b""
         return found
 
     def _recorded(self) -> Mapping[str, NDArray[np.uint64]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import LABELS, plain_array
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
 from inpca.store.group import Member, read_group, write_group
@@ -47,12 +48,13 @@ def make_sample_set(
     Raises
     ------
     InputError
-        For labels that are not whole numbers in 0 … n_classes − 1, or ids of another number.
+        For labels that are not whole numbers in 0 … n_classes − 1, masked or missing ones, a
+        series that does not name its samples 0, 1, 2, … in order, or ids of another number.
     """
     schema.check_name(name, "A key of `sample_sets`")
     if name in schema.RUN or name in schema.RESERVED_COLUMNS:
         raise InputError(f"A sample set must not be named {name!r}: a run has an array so named.")
-    values = _check_labels(name, np.asarray(labels), n_classes)
+    values = _check_labels(name, plain_array(labels, f"sample_sets[{name!r}]", LABELS), n_classes)
     names = None if ids is None else tuple(_check_id(name, one) for one in ids)
     if names is not None and len(names) != len(values):
         raise InputError(

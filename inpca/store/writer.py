@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from inpca import durable
+from inpca.checks import PREDICTIONS, plain_array
 from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
@@ -191,9 +192,15 @@ class RunWriter:
             not finite or not those of the checkpoints before. Nothing is written then.
         """
         check_is_mapping(predictions)
-        block = {name: np.asarray(values)[None] for name, values in predictions.items()}
+        block = {
+            name: plain_array(values, f"predictions[{name!r}]", PREDICTIONS)[None]
+            for name, values in predictions.items()
+        }
         rows = {name: [value] for name, value in check_metrics_mapping(metrics).items()}
-        hidden = {name: np.asarray(values)[None] for name, values in (observables or {}).items()}
+        hidden = {
+            name: plain_array(values, f"observables[{name!r}]")[None]
+            for name, values in (observables or {}).items()
+        }
         with self.transaction():
             self.stage(block, kind, [step], [epoch], rows, hidden)
 

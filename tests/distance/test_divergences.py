@@ -508,3 +508,16 @@ def test_inpca__of_any_divergence_projects_its_models_onto_themselves(metric, tm
 def test_features__of_bhattacharyya_are_those_of_its_floor():
     assert BHATTACHARYYA.features.floor == FLOOR
     assert BHATTACHARYYA.all_features == (BHATTACHARYYA.features,)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("n_classes", [129, 1000, 20_000])
+def test_divergences__of_many_classes_are_as_exact_as_of_few(metric, n_classes):
+    """Ignorance, the worst case of a sum over classes, beside models that are sure of something."""
+    log_p = naive.random_models(4, 2, n_classes, sharpness=4)
+    log_p[0] = -np.log(n_classes)
+    expected, found = (
+        distances(log_p.astype(dtype), metric=metric, executor=1)
+        for dtype in (np.float64, np.float32)
+    )
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=1e-6)

@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inpca import pairwise_distances
 from inpca.distance import kernels_numba as kernels
 from inpca.distance import simd
-from inpca.distance.divergences import BHATTACHARYYA, Reduction
+from inpca.distance.block_numba import NumbaBlock
+from inpca.distance.divergences import BHATTACHARYYA, Reduction, get_divergence
 from inpca.distance.reductions_numba import PANEL_KERNELS, add_diagonal
 
 SUMS = """
@@ -25,7 +27,7 @@ from numba import config
 from inpca import pairwise_distances
 from inpca.distance import kernels_numba as kernels
 from inpca.distance.divergences import BHATTACHARYYA
-for n_classes, dtype in ((3, np.float32), (40, np.float32), (12, np.float64)):
+for n_classes, dtype in ((3, np.float32), (40, np.float32), (150, np.float32), (12, np.float64)):
     log_p = naive.random_models(7, 21, n_classes, sharpness=9).astype(dtype)
     log_p[0] = naive.truth(np.arange(21) % n_classes, n_classes)[0]
     log_p[1] = naive.truth(np.arange(21) % 2, n_classes)[0]
@@ -200,6 +202,43 @@ def test_groups_and_blocks__follow_the_number_of_classes(n_classes):
     assert group % simd.CHAIN == 0
     n_blocks = -(-n_classes // block)
     assert block * (n_blocks - 1) < n_classes <= block * n_blocks
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_classes", [10, 100, 128, 129, 145, 217, 1000, 1003, 20_000, 200_000])
+def test_ignorance_and_truth__are_half_of_ln_c_apart(n_classes, dtype):
+    """The worst case of a sum over classes: all terms are equal, and so are their roundings."""
+    ignorance = np.full((1, 2, n_classes), -np.log(n_classes))
+    truth = np.full((1, 2, n_classes), -np.inf)
+    truth[0, [0, 1], [0, n_classes - 1]] = 0
+    models = np.concatenate([ignorance, truth]).astype(dtype)
+    D = pairwise_distances(models, kind="log_probs", executor="serial")
+    assert abs(D[0, 1] - 0.5 * np.log(n_classes)) < (3e-7 if dtype == np.float32 else 1e-12)
+    assert D[0, 0] == D[1, 1] == 0
+
+
+@pytest.mark.parametrize("n_classes", [129, 1000, 20_000])
+def test_add_log_affinities__of_many_classes_is_right_for_any_model(n_classes):
+    log_p = naive.random_models(5, 6, n_classes, sharpness=6)
+    expected = np.log(naive.affinities(log_p, log_p)).sum(axis=-1)
+    single = log_sums(log_p.astype(np.float32))
+    np.testing.assert_allclose(single / 6, expected / 6, rtol=0, atol=3e-7)
+    assert (single == single.T).all()
+    order = np.array([3, 0, 4, 1, 2])
+    again = log_sums(log_p[order].astype(np.float32))
+    assert (again == single[np.ix_(order, order)]).all()
+
+
+def test_version__changes_with_the_bytes_alone():
+    """More classes in float32 are summed anew; what did not change is gone on with."""
+    jensen_shannon = get_divergence("jensen-shannon")
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    older, newer = kernels.VERSION, kernels.VERSION_MANY
+    assert older != newer
+    version = NumbaBlock.version_of
+    assert version(BHATTACHARYYA, 128, single) == version(BHATTACHARYYA, 1000, double) == older
+    assert version(BHATTACHARYYA, 129, single) == newer
+    assert version(jensen_shannon, 1000, single) == older
 
 
 @pytest.mark.parametrize("n_bytes", [1, 1000, 10**6])

@@ -49,23 +49,23 @@ def test_masked_entries__are_refused_by_every_way_in() -> None:
     x = fit(d)
     bad, weights = masked(d, (2, 3)), masked(np.ones(M), (4,))
     arguments = x.embedding_, x.signature_
-    with pytest.raises(InputError, match=r"`X` has masked entries \(1\), the first at \[2, 3\]"):
+    with pytest.raises(InputError, match=r"`X` has 1 masked entry, the first at \(2, 3\)"):
         fit(bad)
-    with pytest.raises(InputError, match=r"`X` has masked entries"):
+    with pytest.raises(InputError, match=r"`X` has \d+ masked entr"):
         x.transform(bad)
-    with pytest.raises(InputError, match=r"`X` has masked entries"):
+    with pytest.raises(InputError, match=r"`X` has \d+ masked entr"):
         x.transform(list(bad))
-    with pytest.raises(InputError, match=r"`weights` has masked entries .* \[4\]"):
+    with pytest.raises(InputError, match=r"`weights` has 1 masked entry, the first at 4"):
         fit(d, weights=weights)
-    with pytest.raises(InputError, match=r"`D` has masked entries"):
+    with pytest.raises(InputError, match=r"`D` has \d+ masked entr"):
         x.join("test", bad)
-    with pytest.raises(InputError, match=r"`D` has masked entries"):
+    with pytest.raises(InputError, match=r"`D` has \d+ masked entr"):
         inpca.explained_pairwise_distances(bad, *arguments)
-    with pytest.raises(InputError, match=r"`embedding` has masked entries"):
+    with pytest.raises(InputError, match=r"`embedding` has \d+ masked entr"):
         inpca.explained_pairwise_distances(d, masked(arguments[0], (0, 0)), arguments[1])
-    with pytest.raises(InputError, match=r"`weights` has masked entries"):
+    with pytest.raises(InputError, match=r"`weights` has \d+ masked entr"):
         inpca.explained_pairwise_distances(d, *arguments, weights=weights)
-    with pytest.raises(InputError, match=r"`X` has masked entries"):
+    with pytest.raises(InputError, match=r"`X` has \d+ masked entr"):
         inpca.align(masked(arguments[0], (0, 0)), *arguments)
 
 
@@ -219,7 +219,7 @@ def test_curve_distances__heed_masks_and_names_of_distances() -> None:
     _, expected = inpca.trajectories.curve_distances(d, runs)
     _, ours = inpca.trajectories.curve_distances(frame(d).iloc[:, permuted()], runs)
     assert (ours == expected).all()
-    with pytest.raises(InputError, match="`D` has masked entries"):
+    with pytest.raises(InputError, match=r"`D` has \d+ masked entr"):
         inpca.trajectories.curve_distances(masked(d, (0, 1)), runs)
-    with pytest.raises(InputError, match="`D` has masked entries"):
+    with pytest.raises(InputError, match=r"`D` has \d+ masked entr"):
         inpca.trajectories.frechet_distance(masked(d, (0, 1)))

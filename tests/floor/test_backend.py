@@ -75,6 +75,58 @@ def test_available_memory__without_a_limit_is_the_machines(tmp_path, monkeypatch
     assert available_memory() > 10_000_000
 
 
+def test_available_memory__counts_no_copies_of_files(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("5000")
+    (tmp_path / "current").write_text("4500")
+    (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 3000\n")
+    files = ((str(tmp_path / "max"), str(tmp_path / "current")),)
+    monkeypatch.setattr(backend, "_CGROUP_FILES", files)
+    assert available_memory() == 3500
+
+
+def test_available_memory__keeps_to_the_least_limit_of_the_groups_above(tmp_path, monkeypatch):
+    own = tmp_path / "slice" / "job"
+    own.mkdir(parents=True)
+    for folder, limit in ((tmp_path, "max"), (own.parent, "3000"), (own, "9000")):
+        (folder / "max").write_text(limit)
+        (folder / "current").write_text("1000")
+    monkeypatch.setattr(backend, "_groups_below", lambda root: [own, own.parent, root])
+    monkeypatch.setattr(
+        backend, "_CGROUP_FILES", ((str(tmp_path / "max"), str(tmp_path / "current")),)
+    )
+    assert available_memory() == 2000
+    assert total_memory() == 3000
+
+
+LIMITED = """
+import resource, sys
+import numpy as np, psutil
+import inpca
+from inpca.backend import available_memory, total_memory
+
+kind, room = getattr(resource, sys.argv[1]), 900_000_000
+inpca.pairwise_distances(np.full((2, 1, 2), 0.5), executor="serial")  # everything is loaded
+held = psutil.Process().memory_info()
+used = held.vms if kind == resource.RLIMIT_AS else held.data
+resource.setrlimit(kind, (used + room, used + room))
+assert available_memory() <= room, available_memory()
+assert total_memory() <= used + room
+try:
+    inpca.pairwise_distances(np.full((20_000, 1, 2), 0.5), executor="serial")
+except inpca.ResourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_limit_of_the_process__is_refused_before_it_is_reached(kind):
+    """3.2 GB of D where 0.9 GB may be taken: a named error, not one of NumPy or of the system."""
+    command = [sys.executable, "-c", LIMITED, kind]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert "needs" in result.stdout
+
+
 def test_free_disk__of_a_path_that_is_not_there_is_its_disks(tmp_path):
     assert free_disk(tmp_path / "a" / "b") > 0
 

@@ -1,5 +1,6 @@
 """Progress (Eq. 4): golden values, identities, any ends, streaming, namespaces, errors."""
 
+import tracemalloc
 import types
 from pathlib import Path
 
@@ -429,3 +430,66 @@ def test_own_ends__of_a_run_with_one_checkpoint_are_refused_by_name(tmp_path):
     made.add_run("alone", {"train": np.full((1, 6, 3), 1 / 3)})
     with pytest.raises(InputError, match="Run 'alone' has one checkpoint"):
         inpca.progress(inpca.open_ensemble(tmp_path / "e"), start="first", end="last")
+
+
+class Measured:
+    """Predictions that are made when they are read, so that only what is computed is in memory."""
+
+    def __init__(self, n_models, n_samples, n_classes, chunk_samples=1):
+        self.shape, self.dtype = (n_models, n_samples, n_classes), np.dtype(np.float32)
+        self.chunk_samples = chunk_samples
+
+    def read(self, models, samples):
+        first, last, _ = models.indices(self.shape[0])
+        start, stop, _ = samples.indices(self.shape[1])
+        out = np.full((last - first, stop - start, self.shape[2]), -np.log(self.shape[2]))
+        return out.astype(np.float32)
+
+    def fingerprint(self):
+        return "measured"
+
+
+def peak_of(function, *arguments, **options):
+    """Bytes that NumPy takes at most at a time."""
+    tracemalloc.start()
+    try:
+        result = function(*arguments, **options)
+        return result, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("n_models", "n_classes", "memory"),
+    [(400, 2, 17e6), (400, 10, 17e6), (400, 10, 30e6), (20, 1000, 1.6e6), (20, 1000, 1e8)],
+)
+def test_sample_progress__keeps_to_its_memory(n_models, n_classes, memory):
+    """The result, 8 bytes for each of 5000 samples, is held once, whatever is beside it."""
+    source, labels = Measured(n_models, 5000, n_classes), np.arange(5000) % n_classes
+    inpca.sample_progress(Measured(1, 50, n_classes), labels[:50])  # compiled beforehand
+    found, peak = peak_of(inpca.sample_progress, source, labels, memory=memory)
+    assert found.shape == (n_models, 5000)
+    assert peak <= memory
+
+
+@pytest.mark.parametrize("memory", [4e5, 2e6, 2e7])
+@pytest.mark.parametrize(("n_models", "n_classes"), [(400, 2), (400, 10), (20, 1000)])
+def test_progress__keeps_to_its_memory(n_models, n_classes, memory):
+    source, labels = Measured(n_models, 5000, n_classes), np.arange(5000) % n_classes
+    inpca.progress(Measured(1, 50, n_classes), labels[:50], executor="serial")
+    _, peak = peak_of(inpca.progress, source, labels, memory=memory, executor="serial")
+    assert peak <= memory
+
+
+def test_progress_between_models__counts_them_in_its_memory():
+    """Two ends of 5000 samples and 100 classes are 8 MB."""
+    source, end = Measured(20, 5000, 100), np.eye(100)[np.arange(5000) % 100]
+    for function in (inpca.progress, inpca.sample_progress):
+        with pytest.raises(ResourceError, match=r"beside 8\.. MB for the result and the ends"):
+            function(source, end=end, memory=8e6)
+
+
+def test_sample_progress__refuses_a_memory_for_the_result_alone():
+    source = Measured(10, 500, 10)
+    with pytest.raises(ResourceError, match=r"beside .* but `memory` is"):
+        inpca.sample_progress(source, np.arange(500) % 10, memory=8 * 10 * 500 + 100)
