@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from inpca import durable
 from inpca.errors import InpcaError
 from inpca.store.catalogue import find_runs, listed_runs
-from inpca.store.files import PARTIAL, Damage, file_lock, remove, sweep, take, where_writable
+from inpca.store.files import Damage, file_lock, remove, sweep, take, where_writable
 from inpca.store.group import METADATA, check_members, read_member, read_root, repeat_metadata
 from inpca.store.run import LOST, SUFFIX, Run, cure
 
@@ -81,7 +82,9 @@ def _check_store(path: Path, store: Path, check: Callable[[], list[Damage]]) -> 
 
 def _sweep_deleted(path: Path) -> None:
     """Remove the rest of runs whose deletion was cut off, unless a writer is at it."""
-    for leftover in (path / "runs").glob(f"*{SUFFIX}.*{PARTIAL}"):
+    for leftover in (path / "runs").glob(f"*{SUFFIX}.*"):
+        if not durable.is_partial(leftover.name):
+            continue
         run_id = leftover.name.rpartition(f"{SUFFIX}.")[0]
         lock = file_lock(path / ".locks" / f"{run_id}.lock")
         if take(lock):
