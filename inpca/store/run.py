@@ -38,6 +38,7 @@ class Run:
     config : its configuration
     sample_sets : fingerprint of every sample set it was recorded on
     n_checkpoints : number of committed checkpoints
+    inputs : what its models were shown, as a collector noted it; empty where none did
 
     Raises
     ------
@@ -60,6 +61,7 @@ class Run:
         schema.check_header(attributes, "run", path)
         self.config: dict[str, Any] = attributes["config"]
         self.sample_sets: dict[str, str] = attributes["sample_sets"]
+        self.inputs: dict[str, Any] = attributes.get("inputs", {})
         self.n_checkpoints = int(self._documents["step"]["shape"][0])
         self._layouts = {name: self._layout(name) for name in self.sample_sets}
 

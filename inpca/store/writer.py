@@ -43,6 +43,8 @@ class RunWriter:
     ----------
     id : the run's id
     n_checkpoints : number of committed checkpoints
+    inputs : what the run's models are shown, as a collector notes it: sample set → anything JSON
+        can hold; committed with the next checkpoint
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RunWriter:
         self._observables: set[str] = set()
         self._arrays: dict[str, RowArray] = {}
         self._n_committed = 0
+        self.inputs: dict[str, Any] = {}
         self._lock = file_lock(runs.parent / ".locks" / f"{run_id}.lock")
         if not take(self._lock):
             raise InputError(
@@ -110,7 +113,7 @@ class RunWriter:
                 f"not {self._config}; leave it out, or use another run id."
             )
         sweep(self.path)
-        self._config = run.config
+        self._config, self.inputs = run.config, run.inputs
         self._set_names = list(run.sample_sets)
         self._layouts = {name: run.layout(name) for name in self._set_names}
         self._n_committed = run.n_checkpoints
@@ -312,6 +315,7 @@ class RunWriter:
             "inpca": schema.header("run", n_classes=self._intake.n_classes),
             "config": self._config,
             "sample_sets": {name: sets[name].fingerprint for name in self._set_names},
+            **({"inputs": self.inputs} if self.inputs else {}),
         }
 
     # -- end --------------------------------------------------------------------------------------
