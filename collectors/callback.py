@@ -38,8 +38,8 @@ class Length:
 class TrainingRecorder:
     """Records one training of a framework.
 
-    With ``schedule="paper"`` or ``"epochs"``, and where a list of steps was not reached, the network
-    that the training ends with is recorded in any case, also where it was stopped early.
+    With ``schedule="paper"`` or ``"epochs"``, and where a list of steps was not reached, the
+    network that the training ends with is recorded in any case, also where it was stopped early.
 
     A training that begins again before it has ended, as when a framework looks for a batch size
     that fits, begins its run again: what the attempt before it recorded is deleted.

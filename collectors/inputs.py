@@ -10,9 +10,9 @@ other tokens). Only inputs of one form, the same types and shapes of a sample, a
 """
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +186,14 @@ def _noted_by_others(runs: Path, run: str) -> Iterator[tuple[str, Inputs]]:
     A run that is damaged is no reason not to record another; `check` names it.
     """
     names = [entry.name.removesuffix(SUFFIX) for entry in runs.glob(f"*{SUFFIX}")]
-    names.sort(key=lambda name: (-len(os.path.commonprefix([name, run])), name))
+    names.sort(key=lambda name: (-_begin_alike(name, run), name))
     for name in [name for name in names if name != run][:_COMPARED_RUNS]:
         try:
             yield name, Run(runs / f"{name}{SUFFIX}").inputs
         except (InputError, DamagedStoreError):  # being recorded, deleted meanwhile, or damaged
             continue
+
+
+def _begin_alike(one: str, other: str) -> int:
+    """With how many characters both texts begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other)))

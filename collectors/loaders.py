@@ -1,7 +1,7 @@
 """Loaders of sample sets: that they bring every sample, once, in an order that does not change.
 
-What a sampler will draw is asked of the sampler itself, which reads no data. What only shows in the
-data, batches that a collate function thins out or an iterable data set, is counted while it is read.
+What a sampler will draw is asked of the sampler itself, which reads no data. What only shows in
+the data, such as a collate function that thins batches out, is counted while it is read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

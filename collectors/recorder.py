@@ -259,7 +259,9 @@ class BaseRecorder:
 
     def _tell_missed(self) -> None:
         """Log which wanted steps were never offered, and what was recorded in their place."""
-        unreached = self.schedule.after(self._reached) if isinstance(self.schedule, Wanting) else []
+        unreached: list[int] = []
+        if isinstance(self.schedule, Wanting):
+            unreached = self.schedule.after(self._reached)
         if self.missed_steps:
             _log.warning(
                 "run %r: the schedule wants steps that were never offered (%s); the first step "

@@ -67,8 +67,8 @@ def register(app: typer.Typer) -> None:
         step_pattern: Annotated[
             str,
             typer.Option(
-                help="regular expression whose group is the step, as 'step=(\\d+)'; default: the "
-                "last number in a name"
+                help="regular expression whose group is the step, as 'step=(\\d+)'; default: what "
+                "names or files say is the step, else the only number that differs"
             ),
         ] = "",
         batches_per_epoch: Annotated[

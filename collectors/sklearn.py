@@ -98,7 +98,7 @@ class SklearnRecorder(BaseRecorder):
         epoch: float,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record `estimator` whatever the schedule says; arguments and errors are those of `step`."""
+        """Record `estimator` whatever the schedule says; otherwise as `step`."""
         self._record(estimator, step, epoch, metrics)
 
     def _record(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
@@ -225,7 +225,7 @@ def predict_probs(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.f
         )
     columns = class_indices(estimator.classes_, classes, f"{type(estimator).__name__}.classes_")
     if probs.shape[1] == len(classes) and np.array_equal(columns, np.arange(len(classes))):
-        return probs
+        return np.asarray(probs)
     mapped = np.zeros((len(probs), len(classes)), dtype=probs.dtype)
     mapped[:, columns] = probs
     return mapped

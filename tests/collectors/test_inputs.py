@@ -116,7 +116,7 @@ def test_recorder__refuses_a_network_that_is_random_in_eval_mode(tmp_path):
             return nn.functional.dropout(self.body(10 * x), 0.5)
 
     loader = DataLoader(data(), batch_size=7)
-    with pytest.raises(InputError, match="predicts otherwise .* eval mode"):
+    with pytest.raises(InputError, match=r"predicts otherwise .* eval mode"):
         record(tmp_path / "e", loader, model=Dropping())
 
 
