@@ -166,7 +166,7 @@ def _under(content: Any, keys: Sequence[str]) -> int | None:
     if not isinstance(content, Mapping):
         return None
     for key in keys:
-        value = content.get(key)
+        value: Any = content.get(key)
         value = value.item() if hasattr(value, "item") and not getattr(value, "ndim", 1) else value
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if whole and not isinstance(value, bool) and value >= 0:

@@ -89,9 +89,22 @@ def embed(
         if result.exists():
             typer.echo(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
+    if remark := _remark_on_capped(matrix, embedding):
+        typer.echo(remark, err=True)
     if weights:
         typer.echo(_weighted_line(embedding.weights_, weights), err=True)
     print_table(describe_embedding(embedding), as_json)
+
+
+def _remark_on_capped(matrix: Any, embedding: Any) -> str:
+    """Which of the embedded runs are behind contributions that the distances capped."""
+    from inpca.distance.capped import read_capped
+
+    found = read_capped(matrix)
+    if found is None or embedding.models_ is None:
+        return ""
+    shown = found.among(set(embedding.models_["run"]))
+    return f"{shown.sentence()} --save-as NAME" if shown.shares else ""
 
 
 def _weighted_line(weights: Any, column: str) -> str:
