@@ -4,7 +4,7 @@ What a sampler will draw is asked of the sampler itself, which reads no data. Wh
 the data, such as a collate function that thins batches out, is counted while it is read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -163,12 +163,18 @@ def _drawn(loader: Any) -> list[Any] | None:
         return None
     draws = chain.from_iterable(batches) if batches is not None else loader.sampler
     # A sampler without an end is cut off where it must have begun again.
-    return [_plain(one) for one in islice(draws, 2 * size + 1)]
+    return list(islice(_numbers(draws), 2 * size + 1))
 
 
-def _plain(index: Any) -> Any:
-    """The number of a sample, whatever holds it."""
-    return index.item() if isinstance(index, np.generic | torch.Tensor) else index
+def _numbers(draws: Iterable[Any]) -> Iterator[Any]:
+    """The numbers of samples, whatever holds them; a sampler may draw whole batches."""
+    for one in draws:
+        if isinstance(one, np.generic | np.ndarray | torch.Tensor):
+            one = one.tolist()
+        if isinstance(one, list):
+            yield from one
+        else:
+            yield one
 
 
 def _size(loader: Any) -> int | None:

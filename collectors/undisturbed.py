@@ -6,7 +6,7 @@ as observers of quantisation do. All of that would go on into the training.
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,9 @@ class _Kept:
             for value in self._attributes.values()
             if isinstance(value, _CONTAINERS)
         ]
+        self._generators = [
+            restore for value in self._attributes.values() if (restore := _as_it_is(value))
+        ]
         self._buffers = [
             (buffer, buffer.detach().clone(), version(buffer))
             for buffer in (vars(module).get("_buffers") or {}).values()
@@ -83,6 +86,8 @@ class _Kept:
                 own[name] = value
         if self._module.training != self._training:
             self._module.training = self._training
+        for restore in self._generators:
+            restore()
         for container, content in self._contents:
             _fill_again(container, content)
         for buffer, values, before in self._buffers:
@@ -109,6 +114,24 @@ def _fill_again(container: Any, content: Any) -> None:
     if not same:
         container.clear()
         (container.extend if isinstance(container, list) else container.update)(content)
+
+
+def _as_it_is(generator: Any) -> Callable[[], Any] | None:
+    """What puts a random generator back to its state now; None for anything else."""
+    if isinstance(generator, torch.Generator):
+        state = generator.get_state()
+        return lambda: generator.set_state(state)
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        position = bits.state
+        return lambda: setattr(bits, "state", position)
+    if isinstance(generator, random.Random):
+        python = generator.getstate()
+        return lambda: generator.setstate(python)
+    if isinstance(generator, np.random.RandomState):
+        legacy: Any = generator.get_state()
+        return lambda: generator.set_state(legacy)
+    return None
 
 
 def version(tensor: torch.Tensor) -> int:
@@ -138,16 +161,20 @@ def refuse_lazy(model: nn.Module, run: str) -> None:
 def generators_restored(
     loaders: Iterable[Any], devices: Iterable[torch.device] = ()
 ) -> Iterator[None]:
-    """Leave all random states as they were: even a loader in fixed order draws from them."""
-    kept = [(g, g.get_state()) for g in _generators(loaders)]
+    """Leave all random states as they were: even a loader in fixed order draws from them.
+
+    Those of Python, NumPy and torch, of `devices`, and of the generators that loaders, their
+    samplers and their data sets hold.
+    """
+    kept = [restore for one in _holders(loaders) if (restore := _as_it_is(one))]
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (transforms use it)
     cpu = torch.get_rng_state()
     accelerators = [state for device in devices if (state := _accelerator_state(device))]
     try:
         yield
     finally:
-        for generator, state in kept:
-            generator.set_state(state)
+        for restore in kept:
+            restore()
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
         torch.set_rng_state(cpu)
@@ -155,14 +182,15 @@ def generators_restored(
             getattr(torch, device_type).set_rng_state(*arguments)
 
 
-def _generators(loaders: Iterable[Any]) -> list[torch.Generator]:
-    """Generators of the loaders, and of their samplers."""
+def _holders(loaders: Iterable[Any]) -> list[Any]:
+    """What loaders, their samplers and their data sets have as attributes."""
     found = []
     for loader in loaders:
         batches = getattr(loader, "batch_sampler", None)
-        samplers = [getattr(loader, "sampler", None), batches, getattr(batches, "sampler", None)]
-        found += [getattr(one, "generator", None) for one in (loader, *samplers)]
-    return [one for one in found if isinstance(one, torch.Generator)]
+        parts = [loader, getattr(loader, "sampler", None), batches]
+        parts += [getattr(batches, "sampler", None), getattr(loader, "dataset", None)]
+        found += [value for part in parts for value in getattr(part, "__dict__", {}).values()]
+    return found
 
 
 def _accelerator_state(device: torch.device) -> tuple[str, tuple[Any, ...]] | None:

@@ -320,8 +320,24 @@ def test_recorder__refuses_data_that_lose_or_repeat_samples(tmp_path, dataset, o
         (DataLoader([data()[:10], data()[10:]], batch_size=None), N),
         ([data()[:10], data()[10:]], N),
         (DataLoader(data(), batch_sampler=[[0, 1], [2]]), 3),
+        (
+            DataLoader(
+                data(), sampler=BatchSampler(SequentialSampler(data()), 5, False), batch_size=None
+            ),
+            N,
+        ),
     ],
-    ids=["iterable", "sized", "even", "list", "subset", "batches", "plain", "batch-list"],
+    ids=[
+        "iterable",
+        "sized",
+        "even",
+        "list",
+        "subset",
+        "batches",
+        "plain",
+        "batch-list",
+        "batches-drawn",
+    ],
 )
 def test_recorder__takes_every_loader_that_brings_all_its_samples(tmp_path, loader, n):
     record(tmp_path / "e", loader)

@@ -265,13 +265,42 @@ class Observed(nn.Module):
         return self.body(x) / (1 + self.largest)
 
 
+class Drawing(nn.Module):
+    """Holds random generators of its own and draws from them in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+        self.one, self.two = torch.Generator().manual_seed(1), np.random.default_rng(1)
+        self.three, self.four = random.Random(1), np.random.RandomState(1)
+
+    def forward(self, x):
+        drawn = torch.rand(1, generator=self.one).item() + self.two.random()
+        return self.body(x) * (1 + 1e-4 * (drawn + self.three.random() + self.four.rand()))
+
+
+def scripted():
+    return torch.jit.script(network())
+
+
+def spectral():
+    model = network()
+    nn.utils.spectral_norm(model[0])
+    nn.utils.parametrizations.weight_norm(model[3])
+    return model
+
+
 def frozen_part():
     model = network()
     model[0].weight.requires_grad_(False)
     return model
 
 
-@pytest.mark.parametrize("make", [Merging, Remembering, Observed, Frozen, frozen_part])
+@pytest.mark.parametrize(
+    "make", [Merging, Remembering, Observed, Frozen, Drawing, scripted, spectral, frozen_part]
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
 def test_step__leaves_a_network_of_any_habits_as_it_was_bit_for_bit(tmp_path, make):
     options = {"check_inputs": make not in (Remembering, Observed)}  # which predict by their past
     torch.manual_seed(2)
