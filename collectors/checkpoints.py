@@ -47,6 +47,7 @@ def replay(
     prefix: str = "",
     forward: Forward | None = None,
     device: str | torch.device = "cpu",
+    check_inputs: bool = True,
     allow_pickle: bool = False,
     restart: bool = False,
     progress: ProgressArgument = None,
@@ -79,6 +80,7 @@ def replay(
         ``"model."`` or ``"module."``; weights of other names are left out
     forward : see `collectors.torch.Recorder`
     device : where to run the network
+    check_inputs : see `collectors.recorder.BaseRecorder`
     allow_pickle : load files that hold more than data, and so run any program in them; see
         `collectors.torch_files`
     restart : delete a run of this id, then start it again
@@ -116,6 +118,7 @@ def replay(
         schedule=list(files),
         resume=not restart,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder, reporting(progress, f"replay {run}") as report:
         _check_past(recorder, files)

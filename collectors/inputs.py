@@ -175,7 +175,8 @@ def check_against(runs: Path, run: str, own: Inputs, inputs: Inputs) -> None:
                     f"Run {run!r} is shown other inputs in sample set {name!r} than run {other!r} "
                     "was, although the labels are the same: other samples, another order or "
                     "another preparation. Record every run on the same inputs; where they differ "
-                    "on purpose (another normalisation), pass check_inputs=False."
+                    "on purpose (another normalisation), pass check_inputs=False "
+                    "(--no-check-inputs)."
                 )
             break
 

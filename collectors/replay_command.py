@@ -81,6 +81,9 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="what names of weights begin with in the files alone")
         ] = "",
         device: Annotated[str, typer.Option(help="where to run, in torch's words")] = "cpu",
+        check_inputs: Annotated[
+            bool, typer.Option(help="refuse inputs that are random, or not those of other runs")
+        ] = True,
         allow_pickle: AllowPickle = False,
         restart: Annotated[
             bool, typer.Option("--restart", help="replace the run if it exists")
@@ -110,6 +113,7 @@ def register(app: typer.Typer) -> None:
             key=key or None,
             prefix=prefix,
             device=device,
+            check_inputs=check_inputs,
             allow_pickle=allow_pickle,
             restart=restart,
             progress=not quiet,

@@ -121,6 +121,7 @@ def record_estimator(
     config: Mapping[str, Any] | None = None,
     classes: ArrayLike | None = None,
     restart: bool = False,
+    check_inputs: bool = True,
 ) -> None:
     """Store a fitted classifier as a run of one checkpoint.
 
@@ -133,6 +134,7 @@ def record_estimator(
         sample_sets=sample_sets,
         classes=classes,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder:
         recorder.step(estimator, step=0, epoch=0)
@@ -152,6 +154,7 @@ def record_partial_fit(
     schedule: ScheduleArgument = "paper",
     random_state: int = 0,
     restart: bool = False,
+    check_inputs: bool = True,
 ) -> Estimator:
     """Fit `estimator` by `partial_fit` on shuffled batches of one sample set, and record it.
 
@@ -162,7 +165,8 @@ def record_partial_fit(
     ----------
     train : the sample set to fit on
     epochs, batch_size, random_state : how often, in which portions, in which order
-    ensemble, run, sample_sets, config, classes, schedule, restart : see `SklearnRecorder`
+    ensemble, run, sample_sets, config, classes, schedule, restart, check_inputs : see
+        `SklearnRecorder`
 
     Returns
     -------
@@ -186,6 +190,7 @@ def record_partial_fit(
         batches_per_epoch=per_epoch,
         epochs=epochs,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder:
         for step, batch in enumerate(_batches(len(y), batch_size, epochs, random_state), start=1):

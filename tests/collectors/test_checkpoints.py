@@ -257,6 +257,15 @@ def test_replay__takes_a_list_of_steps_for_a_list_of_files(tmp_path, sets):
         replay(tmp_path / "*.pt", tmp_path / "g", "a", network, sets, step=[90, 10])
 
 
+def test_replay__holds_its_inputs_to_those_of_other_runs_unless_told_not_to(folder, sets):
+    replay(folder / "w/*.pt", folder / "e", "a", network, sets)
+    x, y = sets["train"].dataset.tensors
+    other = {"train": DataLoader(TensorDataset(x + 1, y), batch_size=7)}
+    with pytest.raises(InputError, match=r"shown other inputs .*--no-check-inputs"):
+        replay(folder / "w/*.pt", folder / "e", "b", network, other)
+    replay(folder / "w/*.pt", folder / "e", "b", network, other, check_inputs=False)
+
+
 def test_replay__does_not_make_epochs_of_epochs(tmp_path, sets):
     for epoch in (0, 1):
         torch.save(network(epoch).state_dict(), tmp_path / f"epoch={epoch}.pt")
