@@ -1,10 +1,10 @@
 """Import predictions that other programs saved; `collectors.formats` says what files must hold."""
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from collectors.formats import ArchivedRun, check_labels, complete_names, open_archive, read_labels
+from collectors.steps import differ_by_a_number, ordered
 from inpca.cli.services import say
 from inpca.errors import InputError
 from inpca.reporting import ProgressArgument, reporting
@@ -30,25 +31,35 @@ class _Import:
 
     Attributes
     ----------
-    files : path of each run's file
-    kind, sample_set, names : how the files are read
+    kind, sample_set, names, allow_pickle : how the files are read
+    check_logits : see `import_arrays`
     labels : (N,) of every sample set of the ensemble, existing or to be made
     n_classes : C
     """
 
-    files: dict[str, Path]
     kind: str
     sample_set: str
     names: Mapping[str, str]
+    allow_pickle: bool
+    check_logits: bool
     labels: Mapping[str, Labels]
     n_classes: int
-    allow_pickle: bool
 
-    def open(self, run: str) -> AbstractContextManager[ArchivedRun]:
-        """The file of a run."""
-        return open_archive(
-            self.files[run], self.sample_set, self.names, allow_pickle=self.allow_pickle
-        )
+    def open(self, file: Path) -> AbstractContextManager[ArchivedRun]:
+        """A file of a run."""
+        return open_archive(file, self.sample_set, self.names, allow_pickle=self.allow_pickle)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A file of a run, and its step, where its name tells it and the file does not."""
+
+    file: Path
+    step: int | None = None
+
+
+# Run → its files, in the order of their steps.
+_Parts = dict[str, list[_Part]]
 
 
 def import_arrays(
@@ -61,11 +72,13 @@ def import_arrays(
     config: Mapping[str, Any] | None = None,
     labels: PathLike | None = None,
     names: Mapping[str, str] | None = None,
+    as_run: str | None = None,
+    check_logits: bool = True,
     allow_pickle: bool = False,
     restart: bool = False,
     progress: ProgressArgument = None,
 ) -> list[str]:
-    """Import each file as one run of `ensemble`; nothing is written unless all files are good.
+    """Import each file as one run of `ensemble`, or all as one; nothing unless all are good.
 
     Memory: one checkpoint of each sample set; one whole file for ``.npz``.
 
@@ -79,6 +92,10 @@ def import_arrays(
     config : columns of the models table for these runs
     labels : a ``.npy`` file with the labels, where the files hold none
     names : what the files call their arrays: ``{"predictions": "p", "labels": "y"}``
+    as_run : the id of the one run that all files are checkpoints of, in the order of the steps that
+        they hold; where they hold none and one checkpoint each, of the steps that their names tell
+        (see `collectors.steps`)
+    check_logits : refuse logits that are all 0, or are probabilities
     allow_pickle : load torch files that hold more than data, and so run any program in them; see
         `collectors.torch_files`
     restart : replace runs that exist
@@ -92,61 +109,76 @@ def import_arrays(
     ------
     InputError
         For a file that cannot be read or lacks an array, predictions that are none, another
-        number of samples or classes or another order than the ensemble has, a run that exists.
+        number of samples or classes or another order than the ensemble has, a run that exists;
+        for files of one run that tell no steps, or the same ones.
     """
     from inpca.predictions import check_kind
 
     check_kind(kind)
     words = complete_names(names)
-    paths = _paths_by_run(files, run)
+    how = (kind, sample_set, words, allow_pickle, check_logits)
+    runs = _files_by_run(files, run, as_run)
     target = _existing(Path(ensemble))
     extra = None if labels is None else read_labels(Path(labels))
     if target is not None:
-        _check_runs_are_new(target, list(paths), restart)
+        _check_runs_are_new(target, list(runs), restart)
         known = _labels_of_ensemble(target, sample_set, extra)
-        job = _Import(paths, kind, sample_set, words, known, target.n_classes, allow_pickle)
+        job = _Import(*how, known, target.n_classes)
     else:
-        file = next(iter(paths.values()))
+        file = next(iter(runs.values()))[0]
         with open_archive(file, sample_set, words, allow_pickle=allow_pickle) as first:
             known = _labels_of_file(first, sample_set, extra)
             if extra is not None and sample_set in known:
                 shape = first.predictions[sample_set].shape[1:]
                 check_labels(extra, shape, f"`labels` (--labels) in {labels}")
             n_classes = next(iter(first.predictions.values())).shape[-1]
-        job = _Import(paths, kind, sample_set, words, known, n_classes, allow_pickle)
-    checked = _check_words(paths, config, job)
+        job = _Import(*how, known, n_classes)
+    checked = _check_words(runs, config, job)
+    parts: _Parts = {
+        one: [_Part(file) for file in files] if as_run is None else _in_order(job, files)
+        for one, files in runs.items()
+    }
+    n_files = sum(map(len, parts.values()))
     with reporting(progress, "import") as report:
-        for done, run_id in enumerate(paths):
-            report(done, 2 * len(paths), f"checking {run_id}")
-            _check_file(job, run_id)
+        done = 0
+        for run_id, own in parts.items():
+            for part in own:
+                report(done, 2 * n_files, f"checking {run_id}")
+                _check_file(job, part.file)
+                done += 1
         target = target or _create(Path(ensemble), job)
-        for done, run_id in enumerate(paths, start=len(paths)):
-            report(done, 2 * len(paths), f"writing {run_id}")
-            _write_run(job, run_id, target, checked, restart)
-        report(2 * len(paths), 2 * len(paths), "")
-    return list(paths)
+        for run_id, own in parts.items():
+            report(done, 2 * n_files, f"writing {run_id}")
+            _write_run(job, run_id, own, target, checked, restart)
+            done += len(own)
+        report(done, 2 * n_files, "")
+    return list(parts)
 
 
-def _check_file(job: _Import, run: str) -> None:
+def _check_file(job: _Import, file: Path) -> None:
     """Read a whole file once, so that a bad checkpoint is found before anything is written."""
-    with job.open(run) as archive:
+    with job.open(file) as archive:
         _check_archive(archive, job)
-        if job.kind == "logits":
-            _warn_of_probabilities(archive)
         for _ in _checkpoints(archive, job):
             pass
 
 
 def _write_run(
-    job: _Import, run: str, target: "Ensemble", config: dict[str, Any], restart: bool
+    job: _Import,
+    run: str,
+    parts: list[_Part],
+    target: "Ensemble",
+    config: dict[str, Any],
+    restart: bool,
 ) -> None:
-    with (
-        job.open(run) as archive,
-        target.start_run(run, config=config, restart=restart) as writer,
-    ):
-        for k, values in enumerate(_checkpoints(archive, job)):
-            step, epoch = int(archive.step[k]), float(archive.epoch[k])
-            writer.append(values, kind="log_probs", step=step, epoch=epoch)
+    with target.start_run(run, config=config, restart=restart) as writer:
+        for part in parts:
+            with job.open(part.file) as archive:
+                for k, values in enumerate(_checkpoints(archive, job)):
+                    step = int(archive.step[k]) if part.step is None else part.step
+                    writer.append(
+                        values, kind="log_probs", step=step, epoch=float(archive.epoch[k])
+                    )
 
 
 def _checkpoints(archive: ArchivedRun, job: _Import) -> Iterator[dict[str, NDArray[np.floating]]]:
@@ -157,7 +189,12 @@ def _checkpoints(archive: ArchivedRun, job: _Import) -> Iterator[dict[str, NDArr
         values = {}
         for name in archive.predictions:
             where = f"{archive.path}: {name}, checkpoint {k}"
-            values[name] = to_log_probs(archive.read(name, k), job.kind, name=where)  # type: ignore[arg-type]
+            values[name] = to_log_probs(
+                archive.read(name, k),
+                job.kind,  # type: ignore[arg-type]
+                name=where,
+                known_logits=not job.check_logits,
+            )
         yield values
 
 
@@ -170,24 +207,76 @@ def _create(path: Path, job: _Import) -> "Ensemble":
 # --- checking --------------------------------------------------------------------------------
 
 
-def _paths_by_run(files: PathLike | Iterable[PathLike], run: str | None) -> dict[str, Path]:
+def _files_by_run(
+    files: PathLike | Iterable[PathLike], run: str | None, as_run: str | None
+) -> dict[str, list[Path]]:
     single = isinstance(files, str | os.PathLike)
     paths = [Path(files)] if single else [Path(file) for file in files]  # type: ignore[arg-type, union-attr]
     if not paths:
         raise InputError("`files` must name at least one file.")
+    if as_run is not None:
+        if run is not None:
+            raise InputError("`run` and `as_run` (--run, --as-run) both name the run; give one.")
+        if len(set(paths)) < len(paths):
+            raise InputError("`files` must name each file of a run once, but names one twice.")
+        return {as_run: paths}
     if run is not None and len(paths) > 1:
         raise InputError(
             f"`run` names one run but there are {len(paths)} files; leave it out, and each run is "
-            "called by its file's name."
+            "called by its file's name, or, where they are checkpoints of one run, name it by "
+            "as_run= (--as-run)."
         )
-    named: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for path in paths:
-        if (other := named.setdefault(run or path.stem, path)) is not path:
+        if (other := named.setdefault(run or path.stem, [path])[0]) is not path:
             raise InputError(
                 f"{other} and {path} would both become the run {path.stem!r}, which is called by "
                 "the file's name; rename one, or import it by itself with run= (--run)."
             )
     return named
+
+
+def _in_order(job: _Import, files: list[Path]) -> list[_Part]:
+    """The files of one run by their steps, which they hold or their names tell.
+
+    Raises
+    ------
+    InputError
+        If that leaves the order open: some tell steps and others do not, or two have the same.
+    """
+    spans: dict[Path, tuple[int, int]] = {}
+    counted = []
+    for file in files:
+        with job.open(file) as archive:
+            spans[file] = int(archive.step[0]), int(archive.step[-1])
+            if not archive.tells_steps:
+                counted.append(file)
+                _refuse_uncounted(archive)
+    if counted and len(counted) < len(spans):
+        other = next(file for file in spans if file not in counted)
+        raise InputError(
+            f"{other} holds steps and {counted[0]} does not, so they have no order; write the "
+            "steps into all files of the run."
+        )
+    if counted:
+        return [_Part(file, step) for step, file in ordered(files).items()]
+    in_order = sorted(spans, key=lambda file: spans[file])
+    for one, after in pairwise(in_order):
+        if spans[one][1] >= spans[after][0]:
+            raise InputError(
+                f"{one} ends at step {spans[one][1]} and {after} begins at step "
+                f"{spans[after][0]}, so they are no parts of one run, one after the other; import "
+                "them as runs of their own."
+            )
+    return [_Part(file) for file in in_order]
+
+
+def _refuse_uncounted(archive: ArchivedRun) -> None:
+    if archive.n_checkpoints > 1:
+        raise InputError(
+            f"{archive.path} holds {archive.n_checkpoints} checkpoints without steps, so it cannot "
+            "be put in order among the other files of the run; write the steps into the file."
+        )
 
 
 def _check_words(
@@ -247,19 +336,6 @@ def _check_archive(archive: ArchivedRun, job: _Import) -> None:
             )
     for name, labels in archive.labels.items():
         _check_order(f"The labels of set {name!r} in {archive.path}", labels, job.labels[name])
-
-
-def _warn_of_probabilities(archive: ArchivedRun) -> None:
-    """Logits that are all probabilities are no accident; the first checkpoint tells."""
-    for name in archive.predictions:
-        rows = archive.read(name, 0).astype(np.float64)
-        if (rows >= 0).all() and np.allclose(rows.sum(axis=-1), 1, atol=1e-3):
-            warnings.warn(
-                f"{archive.path}: every row of set {name!r} is ≥ 0 and sums to 1, so these look "
-                "like probabilities, but are imported as logits; did you mean kind='probs' "
-                "(--kind probs)?",
-                stacklevel=2,
-            )
 
 
 def _check_order(what: str, labels: Labels, expected: Labels) -> None:
@@ -345,6 +421,10 @@ def register(app: typer.Typer) -> None:
             str, typer.Option("--sample-set", "-s", help="the set that a file's arrays belong to")
         ] = "train",
         run: Annotated[str, typer.Option(help="id of the run; default: the file's name")] = "",
+        as_run: Annotated[
+            str,
+            typer.Option("--as-run", help="id of the one run that all files are checkpoints of"),
+        ] = "",
         config: Annotated[
             list[str] | None, typer.Option("--config", "-c", help="key=value, a column; repeatable")
         ] = None,
@@ -355,13 +435,16 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(help="what the file calls an array: predictions=p, labels=y; repeatable"),
         ] = None,
+        check_logits: Annotated[
+            bool, typer.Option(help="refuse logits that are all 0, or are probabilities")
+        ] = True,
         allow_pickle: AllowPickle = False,
         restart: Annotated[bool, typer.Option("--restart", help="replace runs that exist")] = False,
         quiet: Annotated[
             bool, typer.Option("--quiet", "-q", help="no progress on standard error")
         ] = False,
     ) -> None:
-        """Import predictions from files into an ensemble, one run from each file."""
+        """Import predictions from files into an ensemble, one run from each file or from all."""
         settings = pairs(config or [], "--config")
         runs = import_arrays(
             files,
@@ -372,9 +455,17 @@ def register(app: typer.Typer) -> None:
             config={key: plain_value(value) for key, value in settings.items()},
             labels=labels,
             names=pairs(name or [], "--name"),
+            as_run=as_run or None,
+            check_logits=check_logits,
             allow_pickle=allow_pickle,
             restart=restart,
             progress=not quiet,
         )
+        if not (as_run or quiet) and differ_by_a_number(files):
+            say(
+                f"{len(files)} files whose names differ by a number became {len(runs)} runs; for "
+                "checkpoints of one training pass --as-run NAME",
+                err=True,
+            )
         for run_id in runs:
             say(run_id)

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 from collectors.recorder import BaseRecorder, DivergedError
+from collectors.steps import StepOf, by_epochs, ordered
 from collectors.torch import Forward, Recorder
 from collectors.torch_files import load_torch
 from inpca.errors import InputError
@@ -39,19 +41,20 @@ def replay(
     sample_sets: Mapping[str, Iterable[Any]],
     *,
     config: Mapping[str, Any] | None = None,
-    step: Callable[[Path], int] | None = None,
+    step: StepOf | Iterable[int] | None = None,
     batches_per_epoch: int | None = None,
     key: str | None = None,
     prefix: str = "",
     forward: Forward | None = None,
     device: str | torch.device = "cpu",
+    check_inputs: bool = True,
     allow_pickle: bool = False,
     restart: bool = False,
     progress: ProgressArgument = None,
 ) -> int:
     """Record the network at every checkpoint file as one run; go on where a former call ended.
 
-    Each checkpoint is committed by itself. Files whose step the run has already are not read
+    Each checkpoint is committed by itself. Files whose step the run has already are not run
     again, so a call that was killed is simply made again, and a call while the training still
     writes files records those that are new. Memory: one network, one file of weights, one
     checkpoint's predictions.
@@ -65,8 +68,11 @@ def replay(
     factory : makes the network; called once
     sample_sets : a loader in fixed order for each sample set; see `collectors.torch.Recorder`
     config : what distinguishes this run; becomes columns of the models table
-    step : ``step(path)``, the updates made when the file was saved; by default the last number in
-        its name, so ``epoch=3-step=120.ckpt`` is step 120. Checkpoints are recorded in this order
+    step : the updates made when a file was saved: ``step(path)``, or for a list of files a list of
+        steps. By default what the name says (``step=120``), else what the file says
+        (``global_step``, ``step``, ``iteration``); for files that tell neither the ``epoch=…`` in
+        their names, else the only number in them that differs. Decimals and names in which several
+        numbers differ are refused. Checkpoints are recorded in this order
     batches_per_epoch : gives epochs, as step / batches_per_epoch; without it they are unknown (NaN)
     key : where in the file the weights are, such as ``"state_dict"`` or ``"model"``, with slashes
         for mappings within mappings; by default the file is the ``state_dict`` itself
@@ -74,6 +80,7 @@ def replay(
         ``"model."`` or ``"module."``; weights of other names are left out
     forward : see `collectors.torch.Recorder`
     device : where to run the network
+    check_inputs : see `collectors.recorder.BaseRecorder`
     allow_pickle : load files that hold more than data, and so run any program in them; see
         `collectors.torch_files`
     restart : delete a run of this id, then start it again
@@ -86,11 +93,18 @@ def replay(
     Raises
     ------
     InputError
-        If no file matches, two have the same step, a file cannot be read or its weights do not fit
-        the network (naming the file; the checkpoints before it stay), a new file lies before the
-        run's last step, or for what `collectors.torch.Recorder` refuses.
+        If no file matches, a step cannot be told, two files have the same, a file cannot be read
+        or its weights do not fit the network (naming the file; the checkpoints before it stay), a
+        new file lies before the run's last step, or for what `collectors.torch.Recorder` refuses.
     """
-    files = ordered_by_step(checkpoints, step or step_in_name)
+    look_inside = partial(_content, allow_pickle=allow_pickle)
+    files = ordered_by_step(checkpoints, step, look_inside)
+    if step is None and batches_per_epoch is not None and by_epochs([*files.values()], look_inside):
+        raise InputError(
+            "`batches_per_epoch` (--batches-per-epoch) needs steps, but the files tell epochs "
+            "alone, which some count from 0; leave it out, or pass step=… (in Python) with the "
+            "updates made."
+        )
     model = factory()
     if not isinstance(model, nn.Module):
         raise InputError(f"`factory` must return a torch.nn.Module, not {type(model).__name__}.")
@@ -104,6 +118,7 @@ def replay(
         schedule=list(files),
         resume=not restart,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder, reporting(progress, f"replay {run}") as report:
         _check_past(recorder, files)
@@ -120,14 +135,16 @@ def replay(
 
 
 def ordered_by_step(
-    checkpoints: PathLike | Iterable[PathLike], step: Callable[[Path], int]
+    checkpoints: PathLike | Iterable[PathLike],
+    step: StepOf | Iterable[int] | None = None,
+    look_inside: Callable[[Path], Any] | None = None,
 ) -> dict[int, Path]:
-    """Step → file, in the order of steps; `checkpoints` as for `replay`.
+    """Step → file, in the order of steps; `checkpoints` and `step` as for `replay`.
 
     Raises
     ------
     InputError
-        If there is no file, or two have the same step.
+        If there is no file, or `collectors.steps.ordered` refuses them.
     """
     pattern = os.fspath(checkpoints) if isinstance(checkpoints, str | os.PathLike) else None
     names = glob.glob(pattern, recursive=True) if pattern is not None else list(checkpoints)  # type: ignore[arg-type]
@@ -135,25 +152,19 @@ def ordered_by_step(
     if not files:
         where = "" if pattern is None else f" no file matches {pattern!r};"
         raise InputError(f"`checkpoints` must name at least one file;{where} check the path.")
-    found: dict[int, Path] = {}
-    for file in files:
-        at = int(step(file))
-        if at in found:
-            raise InputError(
-                f"{found[at]} and {file} are both of step {at}; leave one of them out, or say with "
-                "step=… (--step-pattern) which number in a name is the step."
-            )
-        found[at] = file
-    return dict(sorted(found.items()))
+    if pattern is not None and step is not None and not callable(step):
+        raise InputError(
+            "`step` lists steps, but `checkpoints` is a pattern, whose files have no order; list "
+            "the files as well, or pass a function of the path."
+        )
+    return ordered(files, step, look_inside)
 
 
-def step_in_name(path: Path) -> int:
-    """The last number in a file's name.
-
-    >>> step_in_name(Path("epoch=3-step=120.ckpt"))
-    120
-    """
-    return _number(re.search(r"(\d+)\D*$", path.stem), path)
+def _content(file: Path, *, allow_pickle: bool) -> Any:
+    """What a file holds beside weights; safetensors hold nothing else."""
+    if file.suffix == ".safetensors":
+        return None
+    return load_torch(file, allow_pickle=allow_pickle)
 
 
 def step_by_pattern(pattern: str) -> Callable[[Path], int]:

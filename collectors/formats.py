@@ -40,6 +40,7 @@ class ArchivedRun:
     predictions : for each sample set, something indexable of shape (checkpoint, sample, class)
     labels : (sample,) of each sample set that has them
     step, epoch : (checkpoint,)
+    tells_steps : whether the file has steps; without them checkpoints are counted
     """
 
     path: Path
@@ -47,6 +48,7 @@ class ArchivedRun:
     labels: dict[str, NDArray[np.int64]]
     step: NDArray[np.int64]
     epoch: NDArray[np.float64]
+    tells_steps: bool = True
 
     @property
     def n_checkpoints(self) -> int:
@@ -161,7 +163,7 @@ def _archived(
         )
     for name, values in labels.items():
         check_labels(values, predictions[name].shape[1:], f"`{keys[name]}` in {path}")
-    return ArchivedRun(path, predictions, labels, step, epoch)
+    return ArchivedRun(path, predictions, labels, step, epoch, names["step"] in arrays)
 
 
 def check_labels(labels: NDArray[np.int64], shape: tuple[int, int], where: str) -> None:

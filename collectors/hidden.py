@@ -40,7 +40,7 @@ class HiddenRecorder(Recorder):
     Parameters
     ----------
     ensemble, run, config, sample_sets, schedule, batches_per_epoch, epochs, n_classes, forward, \
-resume, restart : see `collectors.torch.Recorder`
+resume, restart, check_inputs : see `collectors.torch.Recorder`
     layers : name of a module as `model.named_modules` has it, or a list of names; its output,
         flattened to (batch, units), is the activation
     activations : also store the activations themselves, float32, N × units × 4 bytes per
@@ -77,6 +77,7 @@ resume, restart : see `collectors.torch.Recorder`
         forward: Forward | None = None,
         resume: bool = False,
         restart: bool = False,
+        check_inputs: bool = True,
     ) -> None:
         self.layers = _check_layers(layers)
         self._several = not isinstance(layers, str)
@@ -95,19 +96,10 @@ resume, restart : see `collectors.torch.Recorder`
             forward=forward,
             resume=resume,
             restart=restart,
+            check_inputs=check_inputs,
         )
 
-    def step(
-        self,
-        model: nn.Module,
-        *,
-        step: int,
-        epoch: float,
-        metrics: Mapping[str, float] | None = None,
-    ) -> bool:
-        """Record `model` if the schedule wants this step; see `collectors.torch.Recorder.step`."""
-        if not self.due(step, epoch):
-            return False
+    def _record(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
         predictions, labels, observables = self.observe(model)
         self._append(
             predictions,
@@ -118,7 +110,6 @@ resume, restart : see `collectors.torch.Recorder`
             metrics=metrics,
             observables=observables,
         )
-        return True
 
     def observe(
         self, model: nn.Module

@@ -36,8 +36,9 @@ class RecorderCallback(TrainerCallback):
     the training from the trainer, and records the model that the training ends with also where it
     was stopped early. The model is recorded before the first update, so a run id that is taken is
     refused before anything is trained. Of several processes the first one records, with its copy
-    of the model. The `Trainer` does not tell its callbacks of an error: call `release` before
-    training again in the same process.
+    of the model. The `Trainer` does not tell its callbacks of an error: a training that begins
+    again in the same process, as with ``auto_find_batch_size=True``, begins its run again. Call
+    `release` to keep what an attempt recorded.
 
     Parameters
     ----------
@@ -46,8 +47,8 @@ class RecorderCallback(TrainerCallback):
     config : what distinguishes this run; becomes columns of the models table
     sample_sets : a loader in fixed order for each sample set
     forward : ``forward(model, batch) -> (logits, labels)``; by default `logits_and_labels`
-    options : schedule, n_classes, resume (with ``train(resume_from_checkpoint=…)``), restart: see
-        `collectors.recorder.BaseRecorder`
+    options : schedule, n_classes, resume (with ``train(resume_from_checkpoint=…)``), restart,
+        check_inputs: see `collectors.recorder.BaseRecorder`
 
     Raises
     ------

@@ -61,8 +61,8 @@ class RecorderCallback(_lightning.Callback):  # type: ignore[name-defined, misc]
     config : what distinguishes this run; becomes columns of the models table
     sample_sets : a loader in fixed order for each sample set; see `collectors.torch.Recorder`
     forward : ``forward(module, batch) -> (logits, labels)`` where ``module(x)`` gives no logits
-    options : schedule, n_classes, resume (with ``fit(…, ckpt_path=…)``), restart: see
-        `collectors.recorder.BaseRecorder`
+    options : schedule, n_classes, resume (with ``fit(…, ckpt_path=…)``), restart,
+        check_inputs: see `collectors.recorder.BaseRecorder`
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """What every collector shares: open the ensemble, ask the schedule, check, append, close."""
 
+import logging
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from collectors.schedule import PaperSchedule, ScheduleArgument, as_schedule
+from collectors.inputs import Inputs, check_against
+from collectors.schedule import ScheduleArgument, Wanting, as_schedule, wanted_steps
 from inpca import create_ensemble, open_ensemble
 from inpca.errors import InputError
 from inpca.predictions import Kind
@@ -20,6 +21,8 @@ from inpca.store.schema import check_config, check_run_id
 from inpca.units import count
 
 Labels = NDArray[np.int64]
+_log = logging.getLogger("inpca")
+_SHOWN_STEPS = 8
 
 
 class DivergedError(InputError):
@@ -43,6 +46,7 @@ class CallbackOptions(TypedDict, total=False):
     n_classes: int | None
     resume: bool
     restart: bool
+    check_inputs: bool
 
 
 class RunOptions(CallbackOptions, total=False):
@@ -74,6 +78,17 @@ class _Checkpoint:
         return alike and not (self.observables or other.observables)
 
 
+@dataclass(frozen=True)
+class _Unrecorded:
+    """The last model that was offered, while it is not recorded."""
+
+    model: Any
+    state: Any
+    step: int
+    epoch: float
+    metrics: Any
+
+
 class BaseRecorder:
     """One run on its way into an ensemble.
 
@@ -88,11 +103,12 @@ class BaseRecorder:
     set_names : the sample sets that every checkpoint brings
     config : what distinguishes this run (architecture, optimizer, lr, seed, …); these become
         columns of the models table
-    schedule : ``"paper"``, a callable ``(step, epoch) -> bool``, or a list of steps
-    batches_per_epoch, epochs : the length of the training, for ``"paper"``; give both where you
-        can. Without `batches_per_epoch` the steps must say it (``epoch=step / len(loader)``) or
-        are refused; without `epochs` the end of the last epoch is recorded only if the rule wants
-        it anyway, and `close` warns where it did not
+    schedule : ``"paper"``, ``"epochs"`` (the end of each epoch), a callable
+        ``(step, epoch) -> bool``, or a list of steps. Of a wanted step that is not offered the
+        first one after it is recorded; `missed_steps` names it, and `close` logs it
+    batches_per_epoch, epochs : the length of the training, for ``"paper"`` and ``"epochs"``; give
+        both where you can. Without `batches_per_epoch` the steps must say it
+        (``epoch=step / len(loader)``) or are refused
     n_classes : needed only where the predictions cannot tell
     resume : go on with a run that was cut off; steps that it has already are not recorded again
     restart : delete a run of this id, then start it again
@@ -100,6 +116,15 @@ class BaseRecorder:
         default every checkpoint is committed when it is recorded. For short trainings, whose
         checkpoints come faster than a disk makes them durable; what is held when a training
         breaks off is lost
+    check_inputs : at the first recording compare what the sample sets bring with what they bring
+        when they are drawn again, and with what other runs of the ensemble were recorded on;
+        False for inputs that differ on purpose, such as in another normalisation
+
+    Attributes
+    ----------
+    recorded_steps : steps of the run's checkpoints
+    missed_steps : steps that the schedule wants and that were never offered to `step`
+    n_recorded, n_before : checkpoints recorded by this recorder, and those the run had before
 
     Raises
     ------
@@ -123,6 +148,7 @@ class BaseRecorder:
         resume: bool = False,
         restart: bool = False,
         hold: int = 0,
+        check_inputs: bool = True,
     ) -> None:
         if not set_names:
             raise InputError("`sample_sets` must name at least one sample set, not none.")
@@ -139,10 +165,14 @@ class BaseRecorder:
         self._writer: Any = None
         self._hold = hold
         self._held: list[_Checkpoint] = []
+        self._check_inputs = check_inputs
+        self._inputs: Inputs = {}
         self.recorded_steps: list[int] = []
-        self._seen_step = 0
+        self.missed_steps: list[int] = []
+        self._seen_step = -1
+        self._unrecorded: _Unrecorded | None = None
         self._closed = False
-        self.n_recorded = 0
+        self.n_recorded, self.n_before = 0, 0
         if (self.path / "ensemble.json").is_file():
             self._start_run(open_ensemble(self.path))
 
@@ -152,30 +182,106 @@ class BaseRecorder:
         return self.recorded_steps[-1] if self.recorded_steps else -np.inf
 
     def due(self, step: int, epoch: float) -> bool:
-        """Whether the schedule wants this step; steps of a resumed run's past are not wanted."""
+        """Whether the schedule wants this step, or one before it that was not offered.
+
+        Steps of a resumed run's past are not wanted.
+        """
+        before = int(max(self._seen_step, self.last_step, -1))
+        if step <= self._seen_step:  # offered again, or a step back: what is recorded decides
+            before = int(max(self.last_step, -1))
         self._seen_step = step
-        return step > self.last_step and bool(self.schedule(step, epoch))
+        if step <= self.last_step:
+            return False
+        wanted, missed = wanted_steps(self.schedule, before, step, epoch)
+        self.missed_steps += missed
+        return wanted
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether the model that the training ends with is wanted, should it end now.
+
+        With a schedule of the whole training (``"paper"``, ``"epochs"``), and wherever steps that
+        are wanted were not reached.
+        """
+        if not isinstance(self.schedule, Wanting):
+            return False
+        return self.schedule.wants_end or bool(self.schedule.after(self._reached))
+
+    @property
+    def last_offered(self) -> int:
+        """The last step that was offered to `step` or recorded; −1 where there is none."""
+        return self._seen_step
+
+    @property
+    def _reached(self) -> int:
+        return int(max(self._seen_step, self.last_step, -1))
 
     def close(self) -> None:
-        """End the run; what was recorded stays. A second call does nothing."""
-        if not self._closed:
-            self._flush()
-            self._warn_of_end()
-        self.release()
+        """End the run; what was recorded stays. A second call does nothing.
 
-    def _warn_of_end(self) -> None:
-        """Say that the trained network is not among the checkpoints; only a known length tells."""
-        unknown = isinstance(self.schedule, PaperSchedule) and self.schedule.epochs is None
-        if unknown and self._seen_step > self.last_step:
-            warnings.warn(
-                f"Run {self.run!r} ends at step {self._seen_step}, which schedule='paper' did not "
-                "record: it knows the last epoch only from `epochs`; pass it to the recorder.",
-                stacklevel=3,
+        The model that was last offered is recorded if it was not and `wants_end`, as it is then
+        or as it is still: where it was changed since, that is logged.
+        """
+        if self._closed:
+            return
+        try:
+            self._record_end()
+            self._flush()
+            self._tell_missed()
+        finally:
+            self.release()
+
+    def _remember(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
+        """Keep hold of a model that the schedule did not want: it may turn out to be the last."""
+        self._unrecorded = _Unrecorded(model, self._state_of(model), step, epoch, metrics)
+
+    def _state_of(self, model: Any) -> Any:
+        """Something cheap that differs once `model` has been trained further."""
+        return None
+
+    def _record(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
+        """Record `model`, whatever the schedule says."""
+        raise NotImplementedError
+
+    def _record_end(self) -> None:
+        last, self._unrecorded = self._unrecorded, None
+        if last is None or last.step <= self.last_step or not self.wants_end:
+            return
+        if self._state_of(last.model) != last.state:
+            _log.warning(
+                "run %r ends at step %d, which is not recorded: the model was changed after that "
+                "step was offered; call `record` with the model that you want",
+                self.run,
+                last.step,
             )
+            return
+        self._record(last.model, last.step, last.epoch, last.metrics)
+
+    def _tell_missed(self) -> None:
+        """Log which wanted steps were never offered, and what was recorded in their place."""
+        unreached: list[int] = []
+        if isinstance(self.schedule, Wanting):
+            unreached = self.schedule.after(self._reached)
+        if self.missed_steps:
+            _log.warning(
+                "run %r: the schedule wants steps that were never offered (%s); the first step "
+                "after each was recorded; offer every update to `step`, or choose "
+                "schedule='epochs'",
+                self.run,
+                _steps_line(self.missed_steps),
+            )
+        if unreached:
+            _log.warning(
+                "run %r ended at step %d, before steps that the schedule wants (%s)",
+                self.run,
+                self._reached,
+                _steps_line(unreached),
+            )
+        self.missed_steps += unreached
 
     def release(self) -> None:
         """End the run after an error: as `close`, without a word on what it lacks."""
-        self._closed = True
+        self._closed, self._unrecorded = True, None
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -215,6 +321,8 @@ class BaseRecorder:
         for name in self._set_names:
             self._check_classes(name, predictions[name].shape[-1], step)
             self._check_labels(name, labels[name], step)
+        if not self.n_recorded:
+            self._note_inputs()
         checkpoint = _Checkpoint(
             dict(predictions), kind, step, epoch, dict(metrics or {}), observables
         )
@@ -225,6 +333,13 @@ class BaseRecorder:
             self._flush()
         self.recorded_steps.append(step)
         self.n_recorded += 1
+        self._seen_step, self._unrecorded = max(self._seen_step, step), None
+
+    def _note_inputs(self) -> None:
+        """Compare the inputs with those of the ensemble's other runs, and keep them in this run."""
+        if self._check_inputs and self._inputs:
+            check_against(self.path / "runs", self.run, self._writer.inputs, self._inputs)
+            self._writer.inputs = self._writer.inputs | self._inputs
 
     def _flush(self) -> None:
         """Commit the checkpoints that are held, all of them or none."""
@@ -263,6 +378,7 @@ class BaseRecorder:
         self._writer = ensemble.start_run(self.run, config=self.config, **self._start)
         if self._writer.n_checkpoints:
             self.recorded_steps = ensemble.run(self.run).step.tolist()
+            self.n_before = self._writer.n_checkpoints
 
     def _check_values(self, name: str, values: NDArray[np.floating], step: int) -> None:
         bad = (np.isnan(values) | np.isposinf(values)).any(axis=-1)
@@ -298,3 +414,9 @@ class BaseRecorder:
                 f"{step}: {difference_of_labels(labels, expected)}; use a loader that does not "
                 "shuffle and the data set that the ensemble was made with."
             )
+
+
+def _steps_line(steps: list[int]) -> str:
+    """Some steps for a message: the first few, and how many there are."""
+    shown = ", ".join(map(str, steps[:_SHOWN_STEPS]))
+    return shown if len(steps) <= _SHOWN_STEPS else f"{shown}, …: {len(steps):,} in all"

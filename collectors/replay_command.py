@@ -68,8 +68,8 @@ def register(app: typer.Typer) -> None:
         step_pattern: Annotated[
             str,
             typer.Option(
-                help="regular expression whose group is the step, as 'step=(\\d+)'; default: the "
-                "last number in a name"
+                help="regular expression whose group is the step, as 'step=(\\d+)'; default: what "
+                "names or files say is the step, else the only number that differs"
             ),
         ] = "",
         batches_per_epoch: Annotated[
@@ -82,6 +82,9 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(help="what names of weights begin with in the files alone")
         ] = "",
         device: Annotated[str, typer.Option(help="where to run, in torch's words")] = "cpu",
+        check_inputs: Annotated[
+            bool, typer.Option(help="refuse inputs that are random, or not those of other runs")
+        ] = True,
         allow_pickle: AllowPickle = False,
         restart: Annotated[
             bool, typer.Option("--restart", help="replace the run if it exists")
@@ -111,6 +114,7 @@ def register(app: typer.Typer) -> None:
             key=key or None,
             prefix=prefix,
             device=device,
+            check_inputs=check_inputs,
             allow_pickle=allow_pickle,
             restart=restart,
             progress=not quiet,

@@ -2,11 +2,18 @@
 
 `step` counts the weight updates made so far: 0 is the untrained model, and after epoch e (counted
 from 0) it is (e + 1)·batches_per_epoch.
+
+A recorder is not always asked at every step. So the schedules of this module also say which steps
+they want between two that they are asked about (`Wanting`): the first step at or after each of them
+is recorded. A callable of your own is only asked about the steps that are offered.
 """
 
+import math
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,24 +23,66 @@ Schedule = Callable[[int, float], bool]
 ScheduleArgument = str | Schedule | Iterable[int]
 
 
+@runtime_checkable
+class Wanting(Protocol):
+    """A schedule that knows the steps it wants, whether or not it is asked about them."""
+
+    @property
+    def wants_end(self) -> bool:
+        """Whether the model that the training ends with is wanted, wherever it ends."""
+        ...
+
+    def between(self, before: int, step: int, epoch: float) -> list[int]:
+        """The wanted steps after `before`, up to and with `step`, which is `epoch` epochs."""
+        ...
+
+    def after(self, step: int) -> list[int]:
+        """The wanted steps after `step`, as far as they are known."""
+        ...
+
+
 @dataclass(frozen=True)
 class AtSteps:
-    """Record at these steps and at no others."""
+    """Record at these steps and at no others; `wants_end`: and at the end of the training."""
 
     steps: frozenset[int]
+    wants_end: bool = False
+    _sorted: list[int] = field(init=False, repr=False, compare=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._sorted.extend(sorted(self.steps))
 
     def __call__(self, step: int, epoch: float) -> bool:
         return step in self.steps
 
+    def between(self, before: int, step: int, epoch: float) -> list[int]:
+        """See `Wanting.between`."""
+        first, stop = bisect_right(self._sorted, before), bisect_right(self._sorted, step)
+        return self._sorted[first:stop]
+
+    def after(self, step: int) -> list[int]:
+        """See `Wanting.after`."""
+        return self._sorted[bisect_right(self._sorted, step) :]
+
 
 @dataclass(frozen=True)
 class Every:
-    """Record at step 0 and at every n-th step after it."""
+    """Record at step 0 and at every n-th step after it, or at the first step offered after it."""
 
     n: int
+    wants_end: bool = False
 
     def __call__(self, step: int, epoch: float) -> bool:
         return step % self.n == 0
+
+    def between(self, before: int, step: int, epoch: float) -> list[int]:
+        """The last wanted step: that there are others before it is what a rate leaves open."""
+        last = step - step % self.n
+        return [last] if before < last else []
+
+    def after(self, step: int) -> list[int]:
+        """None: a rate has no end."""
+        return []
 
 
 def every(n: int) -> Every:
@@ -94,12 +143,32 @@ class PaperSchedule:
 
     batches_per_epoch: int | None = None
     epochs: int | None = None
+    wants_end: bool = True
     _found: int | None = None
 
     def __call__(self, step: int, epoch: float) -> bool:
-        if step == 0:
-            return True
-        batches = self.batches_per_epoch or self._batches_from(step, epoch)
+        return step == 0 or self._wants(step, self._batches(step, epoch))
+
+    def between(self, before: int, step: int, epoch: float) -> list[int]:
+        """See `Wanting.between`."""
+        start = [0] if before < 0 <= step else []
+        if step <= 0:
+            return start
+        batches = self._batches(step, epoch)
+        later = range(max(before, 0) + 1, step + 1)
+        return start + [one for one in later if self._wants(one, batches)]
+
+    def after(self, step: int) -> list[int]:
+        """See `Wanting.after`; unknown, so none, without the length of the training."""
+        batches = self.batches_per_epoch or self._found
+        if batches is None or self.epochs is None:
+            return []
+        return [one for one in paper_steps(batches, self.epochs) if one > step]
+
+    def _batches(self, step: int, epoch: float) -> int:
+        return self.batches_per_epoch or self._batches_from(step, epoch)
+
+    def _wants(self, step: int, batches: int) -> bool:
         number, batch = divmod(step - 1, batches)
         if self.epochs is not None and number >= self.epochs:
             return False
@@ -117,6 +186,74 @@ class PaperSchedule:
                 "the recorder, or epoch=step / len(train_loader) to every step."
             )
         return self._found
+
+
+@dataclass
+class EachEpoch:
+    """Record at step 0 and at the end of every epoch, or at the first step offered after it.
+
+    Attributes
+    ----------
+    batches_per_epoch : where it is None, epochs are counted by what the steps are said to be
+    epochs : of the whole training, where that is known
+    """
+
+    batches_per_epoch: int | None = None
+    epochs: int | None = None
+    wants_end: bool = True
+    _last: tuple[int, float] = (-1, -1.0)  # the last step that was asked about, its epoch
+
+    def __call__(self, step: int, epoch: float) -> bool:
+        return bool(self.between(step - 1, step, epoch))
+
+    def between(self, before: int, step: int, epoch: float) -> list[int]:
+        """See `Wanting.between`; without `batches_per_epoch` it can name but the step itself."""
+        if self.batches_per_epoch is not None:
+            first, last = before // self.batches_per_epoch, step // self.batches_per_epoch
+            return [self.batches_per_epoch * one for one in range(first + 1, last + 1)]
+        self._check(step, epoch)
+        # Of a run that goes on, the epoch of its last step is taken in proportion.
+        past = epoch * before / step if before >= 0 and self._last[0] < 0 else self._last[1]
+        self._last = step, epoch
+        return [step] if before < 0 or _whole(epoch) > _whole(past) else []
+
+    def after(self, step: int) -> list[int]:
+        """See `Wanting.after`; unknown, so none, without the length of the training."""
+        batches = self.batches_per_epoch
+        if batches is None or self.epochs is None:
+            return []
+        return [batches * one for one in range(step // batches + 1, self.epochs + 1)]
+
+    def _check(self, step: int, epoch: float) -> None:
+        stands = step > self._last[0] >= 0 and epoch <= self._last[1]
+        if not math.isfinite(epoch) or (step > 0 and epoch <= 0) or stands:
+            raise InputError(
+                f"schedule='epochs' cannot tell how many epochs have ended from step={step}, "
+                f"epoch={epoch}; pass epoch=step / len(train_loader) to every step, or "
+                "batches_per_epoch=len(train_loader) to the recorder."
+            )
+
+
+def _whole(epoch: float) -> int:
+    """Epochs that have ended; what is a whole number but for rounding is one."""
+    return math.floor(epoch + 1e-6)
+
+
+def wanted_steps(
+    schedule: Schedule, before: int, step: int, epoch: float
+) -> tuple[bool, list[int]]:
+    """Whether `step` is to be recorded, and which wanted steps before it were never offered.
+
+    Parameters
+    ----------
+    schedule : as `as_schedule` returns it
+    before : the last step that it was asked about; −1 where there is none
+    step, epoch : where the training is now
+    """
+    if not isinstance(schedule, Wanting):
+        return bool(schedule(step, epoch)), []
+    wanted = schedule.between(before, step, epoch)
+    return bool(wanted), [one for one in wanted if one != step]
 
 
 def _ends_recorded(epoch: int, epochs: int | None) -> bool:
@@ -160,9 +297,10 @@ def as_schedule(
 
     Parameters
     ----------
-    schedule : ``"paper"``, a callable ``(step, epoch) -> bool``, or the steps themselves
-    batches_per_epoch, epochs : the length of the training; what ``"paper"`` does without them is
-        said in `PaperSchedule`
+    schedule : ``"paper"``, ``"epochs"``, a callable ``(step, epoch) -> bool``, or the steps
+        themselves
+    batches_per_epoch, epochs : the length of the training; what ``"paper"`` and ``"epochs"`` do
+        without them is said in `PaperSchedule` and `EachEpoch`
 
     Raises
     ------
@@ -171,17 +309,19 @@ def as_schedule(
     """
     if callable(schedule):
         return schedule
-    if schedule == "paper":
+    if isinstance(schedule, str) and schedule in ("paper", "epochs"):
         for name, value in (("batches_per_epoch", batches_per_epoch), ("epochs", epochs)):
             if value is not None:
                 _positive(value, name)
+        if schedule == "epochs":
+            return EachEpoch(batches_per_epoch, epochs)
         if batches_per_epoch is None or epochs is None:
             return PaperSchedule(batches_per_epoch, epochs)
-        return AtSteps(frozenset(paper_steps(batches_per_epoch, epochs)))
+        return AtSteps(frozenset(paper_steps(batches_per_epoch, epochs)), wants_end=True)
     if isinstance(schedule, str) or not isinstance(schedule, Iterable):
         raise InputError(
-            "`schedule` must be 'paper', a callable (step, epoch) -> bool such as every(100), or "
-            f"a list of steps, not {schedule!r}."
+            "`schedule` must be 'paper', 'epochs', a callable (step, epoch) -> bool such as "
+            f"every(100), or a list of steps, not {schedule!r}."
         )
     return AtSteps(frozenset(operator.index(step) for step in schedule))
 

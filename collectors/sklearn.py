@@ -17,8 +17,9 @@ from typing import Any, TypeVar, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from collectors.inputs import InputDigest
 from collectors.recorder import BaseRecorder, Labels, RunOptions
-from collectors.schedule import ScheduleArgument, every
+from collectors.schedule import AtSteps, ScheduleArgument, every, paper_steps
 from inpca.errors import InputError
 
 Estimator = TypeVar("Estimator")
@@ -39,8 +40,8 @@ class SklearnRecorder(BaseRecorder):
     classes : the labels that classes 0, 1, … stand for, in order; by default the sorted labels of
         all the sample sets. A class that an estimator has not seen has probability zero in its
         predictions.
-    options : schedule (by default every step), batches_per_epoch, epochs, resume, restart: see
-        `collectors.recorder.BaseRecorder`
+    options : schedule (by default every step), batches_per_epoch, epochs, resume, restart,
+        check_inputs: see `collectors.recorder.BaseRecorder`
 
     Raises
     ------
@@ -59,7 +60,7 @@ class SklearnRecorder(BaseRecorder):
         **options: Unpack[RunOptions],
     ) -> None:
         self.classes = _all_classes(sample_sets, classes)
-        self._inputs = {name: X for name, (X, _) in sample_sets.items()}
+        self._X = {name: X for name, (X, _) in sample_sets.items()}
         self._labels_of = {
             name: class_indices(y, self.classes, f"sample set {name!r}")
             for name, (_, y) in sample_sets.items()
@@ -84,12 +85,31 @@ class SklearnRecorder(BaseRecorder):
             predicts NaN.
         """
         if not self.due(step, epoch):
+            self._remember(estimator, step, epoch, metrics)
             return False
-        predictions = {
-            name: predict_probs(estimator, X, self.classes) for name, X in self._inputs.items()
-        }
-        self._append(predictions, self._labels_of, "probs", step=step, epoch=epoch, metrics=metrics)
+        self.record(estimator, step=step, epoch=epoch, metrics=metrics)
         return True
+
+    def record(
+        self,
+        estimator: Any,
+        *,
+        step: int,
+        epoch: float,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record `estimator` whatever the schedule says; otherwise as `step`."""
+        self._record(estimator, step, epoch, metrics)
+
+    def _record(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
+        if self._check_inputs and not self._inputs:
+            self._inputs = {name: _noted(X) for name, X in self._X.items()}
+        predictions = {name: predict_probs(model, X, self.classes) for name, X in self._X.items()}
+        self._append(predictions, self._labels_of, "probs", step=step, epoch=epoch, metrics=metrics)
+
+    def _state_of(self, model: Any) -> Any:
+        """What scikit-learn's own estimators count while they are fitted."""
+        return [getattr(model, name, None) for name in ("t_", "n_iter_", "n_estimators")]
 
 
 def record_estimator(
@@ -101,6 +121,7 @@ def record_estimator(
     config: Mapping[str, Any] | None = None,
     classes: ArrayLike | None = None,
     restart: bool = False,
+    check_inputs: bool = True,
 ) -> None:
     """Store a fitted classifier as a run of one checkpoint.
 
@@ -113,6 +134,7 @@ def record_estimator(
         sample_sets=sample_sets,
         classes=classes,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder:
         recorder.step(estimator, step=0, epoch=0)
@@ -132,6 +154,7 @@ def record_partial_fit(
     schedule: ScheduleArgument = "paper",
     random_state: int = 0,
     restart: bool = False,
+    check_inputs: bool = True,
 ) -> Estimator:
     """Fit `estimator` by `partial_fit` on shuffled batches of one sample set, and record it.
 
@@ -142,7 +165,8 @@ def record_partial_fit(
     ----------
     train : the sample set to fit on
     epochs, batch_size, random_state : how often, in which portions, in which order
-    ensemble, run, sample_sets, config, classes, schedule, restart : see `SklearnRecorder`
+    ensemble, run, sample_sets, config, classes, schedule, restart, check_inputs : see
+        `SklearnRecorder`
 
     Returns
     -------
@@ -162,16 +186,27 @@ def record_partial_fit(
         _config(estimator, config),
         sample_sets=sample_sets,
         classes=classes,
-        schedule=schedule,
+        schedule=_from_first_batch(schedule, per_epoch, epochs),
         batches_per_epoch=per_epoch,
         epochs=epochs,
         restart=restart,
+        check_inputs=check_inputs,
     )
     with recorder:
         for step, batch in enumerate(_batches(len(y), batch_size, epochs, random_state), start=1):
             estimator.partial_fit(X[batch], y[batch], classes=recorder.classes)  # type: ignore[attr-defined]
             recorder.step(estimator, step=step, epoch=step / per_epoch)
     return estimator
+
+
+def _from_first_batch(schedule: ScheduleArgument, per_epoch: int, epochs: int) -> ScheduleArgument:
+    """The schedule by its name without step 0, at which there is nothing to record yet."""
+    if not isinstance(schedule, str) or schedule not in ("paper", "epochs"):
+        return schedule
+    steps = set(paper_steps(per_epoch, epochs)) - {0}
+    if schedule == "epochs":
+        steps = {1, *range(per_epoch, epochs * per_epoch + 1, per_epoch)}
+    return AtSteps(frozenset(steps), wants_end=True)
 
 
 def predict_probs(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.floating]:
@@ -195,7 +230,7 @@ def predict_probs(estimator: Any, X: Any, classes: NDArray[Any]) -> NDArray[np.f
         )
     columns = class_indices(estimator.classes_, classes, f"{type(estimator).__name__}.classes_")
     if probs.shape[1] == len(classes) and np.array_equal(columns, np.arange(len(classes))):
-        return probs
+        return np.asarray(probs)
     mapped = np.zeros((len(probs), len(classes)), dtype=probs.dtype)
     mapped[:, columns] = probs
     return mapped
@@ -214,6 +249,13 @@ def class_indices(y: ArrayLike, classes: NDArray[Any], where: str) -> Labels:
             "`classes` with all of them."
         )
     return np.asarray(found, dtype=np.int64)
+
+
+def _noted(X: Any) -> dict[str, str]:
+    """What a run keeps of the inputs of a sample set."""
+    digest = InputDigest()
+    digest.add(X)
+    return digest.noted()
 
 
 def _all_classes(sample_sets: SampleSets, classes: ArrayLike | None) -> NDArray[Any]:

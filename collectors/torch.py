@@ -13,9 +13,7 @@ if __name__ != "collectors.torch":
     )
 
 import os
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, Unpack
 
 import numpy as np
@@ -33,21 +31,31 @@ except ImportError as error:
     ) from error
 
 from torch import nn
-from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
+
+from collectors.inputs import InputDigest
+from collectors.loaders import check_count, check_loaders
+from collectors.undisturbed import evaluating, generators_restored, refuse_lazy, version
 
 Forward = Callable[[nn.Module, Any], tuple[torch.Tensor, torch.Tensor]]
 
 # Rows this close to 1, all of them, are probabilities and not logits.
 _ROW_SUM_TOLERANCE = 1e-3
+# Probabilities of one batch, predicted twice, may differ by this: sums in another order do so.
+_REPEATED = {torch.float32: 1e-3, torch.float64: 1e-3}
+_REPEATED_IN_HALF = 2e-2
 
 
 class Recorder(BaseRecorder):
     """Record a network's predictions over fixed sample sets, whenever the schedule says so.
 
-    A recording leaves the training as it found it: the train/eval mode of every submodule, the
-    state of every random generator, gradients and batch statistics. The network runs in eval mode
-    and in its own precision (an autocast around the call is switched off), the log-softmax in
-    float32 or better.
+    A recording leaves the training as it found it, bit for bit: the train/eval mode, attributes
+    and buffers of every submodule, the state of every random generator, gradients. The network
+    runs in eval mode and in its own precision (an autocast around the call is switched off), the
+    log-softmax in float32 or better. Forward hooks of your own run as well. The network that was
+    last offered is kept until `close`, which may have to record it.
+
+    The first recording draws every loader once more, without the network, and refuses one that
+    does not bring the same inputs again, such as one that augments.
 
     Parameters
     ----------
@@ -60,13 +68,13 @@ class Recorder(BaseRecorder):
     forward : ``forward(model, batch) -> (logits, labels)`` for batches of any other form; the
         batch has been moved to the device of the model
     options : schedule, batches_per_epoch, epochs, n_classes (by default the number of logits),
-        resume, restart: see `collectors.recorder.BaseRecorder`
+        resume, restart, check_inputs: see `collectors.recorder.BaseRecorder`
 
     Raises
     ------
     InputError
-        If a loader shuffles or drops samples, if the run exists already, if `sample_sets` do not
-        match the ensemble.
+        If a loader shuffles, drops or repeats samples, if the run exists already, if `sample_sets`
+        do not match the ensemble.
     """
 
     def __init__(
@@ -79,9 +87,11 @@ class Recorder(BaseRecorder):
         forward: Forward | None = None,
         **options: Unpack[RunOptions],
     ) -> None:
-        check_fixed_order(sample_sets)
+        with generators_restored(sample_sets.values()):
+            check_loaders(sample_sets, count=options.get("check_inputs", True))
         self._loaders = dict(sample_sets)
         self._forward = forward or _forward
+        self._drawn: dict[str, InputDigest] | None = None  # of the first recording, while it runs
         super().__init__(ensemble, run, list(sample_sets), config=config, **options)
 
     def step(
@@ -105,9 +115,11 @@ class Recorder(BaseRecorder):
         ------
         InputError
             For NaN predictions (naming run and step; the checkpoints so far stay), or when a
-            loader brings other samples, or another order, than the ensemble holds.
+            loader brings other samples, or another order, than the ensemble holds; at the first
+            recording also for loaders or networks that are random.
         """
         if not self.due(step, epoch):
+            self._remember(model, step, epoch, metrics)
             return False
         self.record(model, step=step, epoch=epoch, metrics=metrics)
         return True
@@ -120,28 +132,97 @@ class Recorder(BaseRecorder):
         epoch: float,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record `model` whatever the schedule says; arguments and errors are those of `step`."""
+        """Record `model` whatever the schedule says; arguments and errors are those of `step`.
+
+        For models that no schedule knows of: the best one, loaded again after the training.
+        """
+        self._record(model, step, epoch, metrics)
+
+    def _record(self, model: Any, step: int, epoch: float, metrics: Any) -> None:
         predictions, labels = self.predict(model)
         self._append(predictions, labels, "log_probs", step=step, epoch=epoch, metrics=metrics)
 
+    def _state_of(self, model: Any) -> int:
+        return sum(version(parameter) for parameter in model.parameters())
+
     def predict(self, model: nn.Module) -> tuple[dict[str, NDArray[np.float32]], dict[str, Labels]]:
         """Log-probabilities (N, C) in float32 and labels (N,) of every sample set."""
+        refuse_lazy(model, self.run)
         device, dtype = _home(model)
+        devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
         predictions, labels = {}, {}
-        with evaluating(model), _generators_restored(self._loaders.values(), device):
+        first = self._check_inputs and not self._inputs
+        self._drawn = {name: InputDigest() for name in self._loaders} if first else None
+        with evaluating(model), generators_restored(self._loaders.values(), devices):
             for name in self._loaders:
                 predictions[name], labels[name] = self._predict_set(model, name, device, dtype)
+            for name, drawn in (self._drawn or {}).items():
+                check_count(
+                    name, self._loaders[name], len(labels[name]), exact=self._forward is _forward
+                )
+                batch = self._draw_again(name, drawn)
+                self._predict_again(model, batch, predictions[name], device, dtype, name)
+        self._inputs |= {name: drawn.noted() for name, drawn in (self._drawn or {}).items()}
+        self._drawn = None
         return predictions, labels
 
     def _predict_set(
         self, model: nn.Module, name: str, device: torch.device, dtype: torch.dtype | None
     ) -> tuple[NDArray[np.float32], Labels]:
         """Log-probabilities and labels of one sample set, the network being in eval mode."""
-        loader = self._loaders[name]
-        parts = [self._predict_batch(model, batch, device, dtype, name) for batch in loader]
+        parts = [
+            self._predict_batch(model, batch, device, dtype, name) for batch in self._draw(name)
+        ]
         if not parts:
             raise InputError(f"The loader of sample set {name!r} is empty.")
         return np.concatenate([log_p for log_p, _ in parts]), np.concatenate([y for _, y in parts])
+
+    def _draw(self, name: str) -> Iterator[Any]:
+        """The batches of a sample set; the first recording takes their digest."""
+        for batch in self._loaders[name]:
+            if self._drawn is not None:
+                self._drawn[name].add(batch)
+            yield batch
+
+    def _draw_again(self, name: str, drawn: InputDigest) -> Any:
+        """Refuse a loader that brings other inputs the second time; returns its first batch.
+
+        The random generators go on from where the first pass left them.
+        """
+        again, first = InputDigest(), None
+        for batch in self._loaders[name]:
+            first = batch if first is None else first
+            again.add(batch)
+        place = drawn.difference(again)
+        if place is not None:
+            raise InputError(
+                f"The loader of sample set {name!r} brings other inputs when it is drawn again "
+                f"({place}): it augments, or is random in another way, so that a model would lie "
+                "at a distance from itself. Pass a second loader over the same data without "
+                "augmentation; check_inputs=False records it all the same."
+            )
+        return first
+
+    def _predict_again(
+        self,
+        model: nn.Module,
+        batch: Any,
+        predicted: NDArray[np.float32],
+        device: torch.device,
+        dtype: torch.dtype | None,
+        name: str,
+    ) -> None:
+        """Refuse a network, or a `forward`, that draws random numbers in eval mode."""
+        log_p, _ = Recorder._predict_batch(self, model, batch, device, dtype, name)
+        differ = np.abs(np.exp(log_p) - np.exp(predicted[: len(log_p)])).max(initial=0.0)
+        if differ > _REPEATED.get(dtype or torch.float32, _REPEATED_IN_HALF):
+            raise InputError(
+                f"Run {self.run!r}: the network predicts otherwise when it is shown the same batch "
+                f"of sample set {name!r} again (probabilities differ by {differ:.2g}): in eval "
+                "mode too it draws random numbers, as functional.dropout without "
+                "training=self.training does, or goes on from what it saw before. Mend that; "
+                "check_inputs=False records it all the same."
+            )
 
     def _predict_batch(
         self,
@@ -160,53 +241,6 @@ class Recorder(BaseRecorder):
             wide = logits if logits.dtype == torch.float64 else logits.float()
             log_p = torch.log_softmax(wide, dim=-1).float()
         return log_p.cpu().numpy(), y.cpu().numpy().astype(np.int64)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards every submodule is in the mode it was in.
-
-    `torch.no_grad` and not `inference_mode`: a module that caches a tensor during a recording
-    could not use it in a backward pass afterwards.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        # Set one by one: train() would recurse, and networks with frozen parts override it.
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _generators_restored(loaders: Iterable[Any], device: torch.device) -> Iterator[None]:
-    """Leave all random states as they were: even a loader in fixed order draws from them."""
-    generators = [getattr(loader, "generator", None) for loader in loaders]
-    kept = [(g, g.get_state()) for g in generators if g is not None]
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (transforms use it)
-    cpu, accelerator = torch.get_rng_state(), _accelerator_state(device)
-    try:
-        yield
-    finally:
-        for generator, state in kept:
-            generator.set_state(state)
-        random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if accelerator is not None:
-            getattr(torch, device.type).set_rng_state(*accelerator)
-
-
-def _accelerator_state(device: torch.device) -> tuple[Any, ...] | None:
-    """The arguments that put the generator of `device` back to its state now."""
-    if device.type == "cpu" or device.type == "meta":
-        return None
-    module = getattr(torch, device.type)
-    if device.type == "mps":  # one device, whose functions take no index
-        return (module.get_rng_state(),)
-    return module.get_rng_state(device), device
 
 
 def _home(model: nn.Module) -> tuple[torch.device, torch.dtype | None]:
@@ -270,33 +304,4 @@ def _check_logits(logits: Any, y: Any, where: str) -> None:
             f"{where}: the network gives probabilities (rows of numbers ≥ 0 that sum to 1) where "
             "logits are expected; pass forward=lambda model, batch: "
             "(model(batch[0]).log(), batch[1])."
-        )
-
-
-def check_fixed_order(sample_sets: Mapping[str, Any]) -> None:
-    """Refuse loaders that are known to shuffle or to drop samples; labels tell of the others."""
-    for name, loader in sample_sets.items():
-        _check_fixed_order(name, loader)
-
-
-def _check_fixed_order(name: str, loader: Any) -> None:
-    batches = getattr(loader, "batch_sampler", None)
-    for sampler in (getattr(loader, "sampler", None), getattr(batches, "sampler", None)):
-        random_order = isinstance(
-            sampler, RandomSampler | SubsetRandomSampler | WeightedRandomSampler
-        )
-        if random_order or getattr(sampler, "shuffle", False) is True:
-            raise InputError(
-                f"The loader of sample set {name!r} shuffles ({type(sampler).__name__}), so its "
-                "samples have no fixed order; pass a second loader over the same data set, with "
-                "shuffle=False."
-            )
-    if getattr(loader, "drop_last", False) and len(loader.sampler) % loader.batch_size:
-        raise InputError(
-            f"The loader of sample set {name!r} drops the last {len(loader.sampler)} % "
-            f"{loader.batch_size} samples; make it with drop_last=False."
-        )
-    if isinstance(loader, Iterator):
-        raise InputError(
-            f"`sample_sets[{name!r}]` is an iterator, which can be read only once; pass a loader."
         )

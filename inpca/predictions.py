@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 
 from inpca.checks import PREDICTIONS, Axes, plain_array
 from inpca.errors import DamagedStoreError, InputError
+from inpca.logits import check_logits
 from inpca.units import count
 
 Kind = Literal["probs", "log_probs", "logits", "sqrt_probs"]
@@ -55,7 +56,12 @@ class PredictionSource(Protocol):
 
 
 def to_log_probs(
-    predictions: ArrayLike, kind: Kind = "probs", *, name: str = "X", first: int = 0
+    predictions: ArrayLike,
+    kind: Kind = "probs",
+    *,
+    name: str = "X",
+    first: int = 0,
+    known_logits: bool = False,
 ) -> Floats:
     """Validate predictions of any kind and return normalised log-probabilities.
 
@@ -66,6 +72,7 @@ def to_log_probs(
         constant per sample) or ``"sqrt_probs"`` √p
     name : the argument's name, for messages
     first : index of the first model of this block, for messages
+    known_logits : logits need not be looked at: they are some samples of what was, or meant
 
     Returns
     -------
@@ -76,7 +83,8 @@ def to_log_probs(
     InputError
         For NaN or infinite values (``-inf`` is allowed in ``"log_probs"``: probability zero),
         masked or missing ones, negative probabilities, rows that do not sum to 1, fewer than two
-        classes; for a table whose samples or classes are not named 0, 1, 2, … in order.
+        classes; for logits that are all 0, or are probabilities; for a table whose samples or
+        classes are not named 0, 1, 2, … in order.
     """
     values = as_floats(predictions, name, PREDICTIONS)
     check_kind(kind)
@@ -88,6 +96,8 @@ def to_log_probs(
     narrow = values.dtype.itemsize < 4
     work = values.astype(np.float32) if narrow else values
     if kind == "logits":
+        if not known_logits:
+            check_logits(work, name, first)
         return np.asarray(log_softmax(work, axis=-1))
     log_p = _as_logarithm(work, kind, name, first)
     # The sum is taken in float64: in float32 it would itself be off by C roundings.
@@ -257,7 +267,7 @@ class ArrayPredictions:
             )
         step = max(1, _CHECK_BYTES // max(1, self._values[:1].size * 8))
         for start in range(0, len(self._values), step):
-            self.read(slice(start, start + step), slice(None))
+            self._convert(slice(start, start + step), slice(None), known_logits=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -269,8 +279,13 @@ class ArrayPredictions:
         return np.dtype(np.float64 if self._values.dtype.itemsize == 8 else np.float32)
 
     def read(self, models: slice, samples: slice) -> Floats:
-        block = self._values[models, samples]
-        return to_log_probs(block, self._kind, name=self._name, first=models.start or 0)
+        return self._convert(models, samples, known_logits=True)
+
+    def _convert(self, models: slice, samples: slice, *, known_logits: bool) -> Floats:
+        block, first = self._values[models, samples], models.start or 0
+        return to_log_probs(
+            block, self._kind, name=self._name, first=first, known_logits=known_logits
+        )
 
     def digests(self) -> NDArray[np.uint64]:
         """Identity of each model, (n_models,): first 8 bytes of a SHA-256."""

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inpca.distance.sinks import is_finished
+from inpca.distance.capped import read_capped
+from inpca.distance.sinks import FLOORED, is_finished
 from inpca.errors import InpcaError, InputError
 from inpca.printable import printable_line
 from inpca.reporting import ProgressArgument
@@ -105,6 +106,7 @@ def _number(value: float) -> str:
 
 def _describe_matrix(path: Path) -> dict[str, Any]:
     matrix = TiledMatrix.open(path)
+    behind = read_capped(matrix)
     return {
         "models": matrix.shape[0],
         "tiles": matrix.grid.n_tiles,
@@ -112,6 +114,9 @@ def _describe_matrix(path: Path) -> dict[str, Any]:
         "finished": is_finished(matrix),
         "sample_set": matrix.attrs.get("sample_set"),
         "metric": matrix.attrs.get("metric"),
+        "capped_contributions": matrix.attrs.get(FLOORED, 0),
+        "capped_runs": {} if behind is None else behind.shares,
+        "remark": "" if behind is None else behind.sentence(),
     }
 
 
@@ -124,7 +129,8 @@ def _matrix_line(matrix: dict[str, Any]) -> str:
     state = "complete"
     if missing:
         state = f"{missing:,} of {tiles:,} tiles {'lost' if matrix['finished'] else 'to do'}"
-    return f"{matrix['models']:,} models, {state}"
+    remark = f"; {matrix['remark']}" if matrix["remark"] else ""
+    return f"{matrix['models']:,} models, {state}{remark}"
 
 
 def _describe_embedding(path: Path) -> dict[str, Any]:

@@ -98,6 +98,8 @@ def embed(
         if result.exists():
             say(f"replacing the embedding {result.name}", err=True)
         embedding.save(result, overwrite=True)
+    if remark := _remark_on_capped(matrix, embedding):
+        say(remark, err=True)
     if weights:
         say(_weighted_line(embedding.weights_, weights), err=True)
     print_table(describe_embedding(embedding), as_json)
@@ -115,6 +117,17 @@ def _column(matrix: Any, name: str) -> Any:
     if models is None or name not in models or not pd.api.types.is_numeric_dtype(models[name]):
         return name  # refused with the other columns that are none
     return models[name].mask(is_reference(models) & models[name].isna().to_numpy(), 0)
+
+
+def _remark_on_capped(matrix: Any, embedding: Any) -> str:
+    """Which of the embedded runs are behind contributions that the distances capped."""
+    from inpca.distance.capped import read_capped
+
+    found = read_capped(matrix)
+    if found is None or embedding.models_ is None:
+        return ""
+    shown = found.among(set(embedding.models_["run"]))
+    return f"{shown.sentence()} --save-as NAME" if shown.shares else ""
 
 
 def _weighted_line(weights: Any, column: str) -> str:

@@ -92,7 +92,12 @@ def plot(
         )
         if figure == "page":
             written = save_figure(
-                figure, target, subject.embedding, subject.models, color=color or None
+                figure,
+                target,
+                subject.embedding,
+                subject.models,
+                color=color or None,
+                remark=subject.remark,
             )
         else:
             check_color(figure, subject)
@@ -148,6 +153,7 @@ def report(
             subject.models,
             title=path.name,
             more=more,
+            remark=subject.remark,
         )
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.distance.capped import note_capped
 from inpca.distance.cluster import place_of, run_on_cluster
 from inpca.distance.engine import Sink, run_plan
 from inpca.distance.output import Target, backend_there, claimed_matrix, remove_damaged
@@ -143,10 +144,10 @@ def pairwise_distances(
     -----
     √p is floored at 2⁻⁶². A contribution of more than 43 nats, where the floor decides, is
     counted: a warning is logged, `DistanceInfo.floored` and ``attrs["floored"]`` of the matrix
-    hold the number. float32 predictions are computed in float32 and summed in float64: errors are
-    below 3e-7 for any number of classes. A GPU sums classes in float32, one after the other: where
-    all have the same probability, the worst case, it errs by up to 7e-7 for 100 classes, 7e-6 for
-    1,000, 1e-4 for 20,000.
+    hold the number, and the runs of an ensemble that are behind them are named. float32 predictions
+    are computed in float32 and summed in float64: errors are below 3e-7 for any number of classes.
+    A GPU sums classes in float32, one after the other: where all have the same probability, the
+    worst case, it errs by up to 7e-7 for 100 classes, 7e-6 for 1,000, 1e-4 for 20,000.
 
     Examples
     --------
@@ -183,11 +184,13 @@ def pairwise_distances(
             result = TiledMatrix.open(target.path)
     missing = 0 if which == WHOLE else _tell_of_part(which, plan, result)
     if floored:
+        stored, of = None if target is None else result, request.divergence
         _log.warning(
-            "%d of %d contributions %s",
+            "%d of %d contributions %s%s",
             floored,
             request.n_pairs * request.shape[1],
-            request.divergence.capped,
+            of.capped,
+            note_capped(request.ensemble, sample_set, of, floored, stored),
         )
     seconds = time.perf_counter() - start
     choice = request.choice

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.errors import InputError
 from inpca.predictions import ArrayPredictions, Kind, PredictionSource
-from inpca.store.ensemble import MANIFEST, Ensemble, open_ensemble
+from inpca.store.ensemble import Ensemble, open_ensemble
+from inpca.store.manifest import MANIFEST
 from inpca.store.matrix import TiledMatrix
 
 _PASS_DISTANCES = (

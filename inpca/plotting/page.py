@@ -36,6 +36,7 @@ def interactive_page(
     color_columns: Sequence[str] | None = None,
     title: str = "InPCA",
     max_models: int = 10_000,
+    remark: str = "",
 ) -> Path:
     """Write one self-contained page: the models in three dimensions, the spectrum, the words.
 
@@ -50,6 +51,7 @@ def interactive_page(
         still appear when the pointer is on a model.
     title : heading of the page
     max_models : larger ensembles are thinned to about this many models; the page says so
+    remark : what the page should say of the models at its top
 
     Returns
     -------
@@ -64,7 +66,9 @@ def interactive_page(
     page_path(path)
     scene = read_scene(embedding, models, projected, projected_models)
     picture = picture_data(embedding, scene, color_columns, max_models)
-    body = "\n".join([lead(scene), note(picture["note"]), picture_html(embedding, scene)])
+    body = "\n".join(
+        [lead(scene), note(remark), note(picture["note"]), picture_html(embedding, scene)]
+    )
     return write_page(path, title, body, picture)
 
 

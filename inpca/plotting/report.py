@@ -48,6 +48,7 @@ def build_report(
     numbers: Mapping[str, object] | None = None,
     more: Mapping[str, Any] | None = None,
     max_models: int = 10_000,
+    remark: str = "",
 ) -> Path:
     """Write one self-contained page with the interactive picture, the figures and the numbers.
 
@@ -55,7 +56,7 @@ def build_report(
     ----------
     numbers : more lines for the table of numbers, name → value
     more : further figures of matplotlib, caption → figure; they are closed
-    path, embedding, models, projected, projected_models, color_columns, title, max_models :
+    path, embedding, models, projected, projected_models, color_columns, title, max_models, remark :
         see `inpca.plotting.page.interactive_page`
 
     Returns
@@ -73,6 +74,7 @@ def build_report(
     drawn = partial(_figures, embedding, models, projected, projected_models)
     body = [
         lead(scene),
+        note(remark),
         note(data["note"]),
         picture_html(embedding, scene),
         "<h2>Figures</h2>",
@@ -96,6 +98,7 @@ def save_figure(
     projected: ArrayLike | None = None,
     projected_models: pd.DataFrame | None = None,
     dpi: int = 200,
+    remark: str = "",
 ) -> Path:
     """Draw one picture into a file: "pairs", "3d", "spectrum" or "page".
 
@@ -104,6 +107,7 @@ def save_figure(
     figure : which picture; "page" writes HTML and needs the ending .html, the others write what
         the ending of `path` says
     color : column to colour by; chosen by the table if not given
+    remark : what a page should say of the models at its top
 
     Raises
     ------
@@ -116,7 +120,7 @@ def save_figure(
         title = target.stem
         columns = _color_first(models, color)
         return interactive_page(
-            target, embedding, models, color_columns=columns, title=title, **others
+            target, embedding, models, color_columns=columns, title=title, remark=remark, **others
         )
     chosen = color or default_color(read_scene(embedding, models, **others))
     drawings: dict[str, Callable[[], Any]] = {

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from inpca.distance.capped import remark_on
 from inpca.distance.pairwise import pairwise_distances
 from inpca.embedding.inpca import InPCA, load_embedding
 from inpca.embedding.joint import match_distances
@@ -121,6 +122,12 @@ class Subject:
                 "came as an array; embed distances of this ensemble (inpca embed)."
             )
         return metric
+
+    @property
+    def remark(self) -> str:
+        """Which runs are behind contributions that the distances capped; empty for none."""
+        runs = set(self.models["run"]) if "run" in self.models else set()
+        return remark_on(self.ensemble, self.sample_set, self.embedding.metric_, runs)
 
     # -- what is shown ------------------------------------------------------------------------
 

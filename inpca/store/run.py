@@ -52,6 +52,7 @@ class Run:
     config : its configuration
     sample_sets : fingerprint of every sample set it was recorded on
     n_checkpoints : number of committed checkpoints
+    inputs : what its models were shown, as a collector noted it; empty where none did
 
     Raises
     ------
@@ -78,6 +79,7 @@ class Run:
         header = schema.check_header(self._root.attributes, "run", path)
         try:
             self.config, self.sample_sets = check_attributes(self._root.attributes, self.id)
+            self.inputs: dict[str, Any] = self._root.attributes.get("inputs", {})
             self.n_checkpoints = int(self._documents["step"]["shape"][0])
             self._layouts = {name: self._layout(name) for name in self.sample_sets}
             self._check(header)
@@ -497,6 +499,8 @@ def check_attributes(
         raise CorruptChunk("has no configuration that inpca writes")
     if not isinstance(sets, dict) or not sets or not all(isinstance(s, str) for s in sets.values()):
         raise CorruptChunk("has no sample sets that inpca writes")
+    if not isinstance(attributes.get("inputs", {}), dict):
+        raise CorruptChunk("has no inputs that inpca writes")
     return config, sets
 
 

@@ -72,6 +72,8 @@ class RunWriter:
     ----------
     id : the run's id
     n_checkpoints : number of committed checkpoints
+    inputs : what the run's models are shown, as a collector notes it: sample set → anything JSON
+        can hold; committed with the next checkpoint
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class RunWriter:
         self._n_committed = 0
         self._index: dict[str, int] = {}  # checksum of the committed rows in each file of a column
         self._has_checksums = True  # not in a run that was begun in format 1
+        self.inputs: dict[str, Any] = {}
         self._lock = file_lock(runs.parent / ".locks" / f"{run_id}.lock")
         if not take(self._lock):
             raise InputError(
@@ -143,7 +146,7 @@ class RunWriter:
             )
         sweep(self.path)
         repeat_metadata(self.path)
-        self._config = run.config
+        self._config, self.inputs = run.config, run.inputs
         self._set_names = list(run.sample_sets)
         self._layouts = {name: run.layout(name) for name in self._set_names}
         self._n_committed = run.n_checkpoints
@@ -395,6 +398,7 @@ class RunWriter:
             "inpca": schema.header("run", run=self.id, n_classes=self._intake.n_classes),
             "config": self._config,
             "sample_sets": {name: sets[name].fingerprint for name in self._set_names},
+            **({"inputs": self.inputs} if self.inputs else {}),
         }
 
     # -- end --------------------------------------------------------------------------------------

@@ -414,10 +414,87 @@ def test_import__steps_that_do_not_increase_are_refused(tmp_path, probs, labels,
         import_arrays(file, tmp_path / "e")
 
 
-def test_import__warns_of_probabilities_taken_for_logits(tmp_path, probs, labels):
-    file = write(tmp_path / "a.npz", {"predictions": probs, "labels": labels})
-    with pytest.warns(UserWarning, match=r"look like probabilities.*--kind probs"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p, r"checkpoint 0` has probabilities in every sample.*--kind probs"),
+        (lambda p: p * 0, r"only zeros in every sample.*--no-check-logits"),
+        (lambda p: np.concatenate([np.log(p[:2]), p[2:] * 0]), "checkpoint 2` has only zeros"),
+    ],
+    ids=["probabilities", "zeros", "one-of-them"],
+)
+def test_import__refuses_logits_that_are_none_unless_told_to(
+    tmp_path, probs, labels, change, message
+):
+    values = change(probs)
+    file = write(tmp_path / "a.npz", {"predictions": values, "labels": labels})
+    with pytest.raises(InputError, match=message):
         import_arrays(file, tmp_path / "e", kind="logits")
+    assert not (tmp_path / "e").exists()
+    import_arrays(file, tmp_path / "e", kind="logits", check_logits=False)
+    expected = values - np.log(np.exp(values).sum(-1, keepdims=True))
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "a"), expected, atol=1e-5)
+
+
+# -- several files, one run --
+
+
+def one_by_one(folder, probs, labels, names, steps=None):
+    files = []
+    for k, name in enumerate(names):
+        arrays = {"predictions": probs[k], "labels": labels}
+        arrays |= {} if steps is None else {"step": [steps[k]]}
+        files.append(write(folder / f"{name}.npz", arrays))
+    return files
+
+
+def test_import__files_of_one_run_are_put_in_the_order_of_their_names(tmp_path, probs, labels):
+    files = one_by_one(tmp_path, probs, labels, ["epoch-2", "epoch-9", "epoch-10"])
+    assert import_arrays(sorted(files), tmp_path / "e", as_run="a") == ["a"]
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [2, 9, 10]
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "a"), np.log(probs), atol=1e-5)
+
+
+def test_import__files_of_one_run_are_put_in_the_order_of_the_steps_they_hold(
+    tmp_path, probs, labels
+):
+    files = one_by_one(tmp_path, probs, labels, ["z", "b", "a"], steps=[0, 40, 700])
+    import_arrays(files[::-1], tmp_path / "e", as_run="a")
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 40, 700]
+    np.testing.assert_allclose(log_probs(tmp_path / "e", "a"), np.log(probs), atol=1e-5)
+
+
+def test_import__refuses_files_of_one_run_whose_order_is_open(tmp_path, probs, labels):
+    (tmp_path / "d").mkdir()
+    same = one_by_one(tmp_path, probs, labels, ["a", "b"], steps=[3, 3])
+    bare = one_by_one(tmp_path, probs, labels, ["loss-0.3", "loss-0.2"])
+    many = write(tmp_path / "many-1.npz", {"predictions": probs, "labels": labels})
+    for files, message in [
+        (same, r"a\.npz ends at step 3 and .*b\.npz begins at step 3"),
+        (bare, "0.3, is no whole one"),
+        ([same[0], bare[0]], r"a\.npz holds steps and .*loss-0\.3\.npz does not"),
+        ([many, bare[0]], "holds 3 checkpoints without steps"),
+        ([same[0], same[0]], "names one twice"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            import_arrays(files, tmp_path / "e", as_run="a")
+    with pytest.raises(InputError, match="both name the run"):
+        import_arrays(same, tmp_path / "e", run="a", as_run="a")
+    assert not (tmp_path / "e").exists()
+
+
+def test_verb__says_that_files_may_be_one_run(tmp_path, probs, labels):
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    files = [str(f) for f in one_by_one(tmp_path, probs, labels, ["net-1", "net-2", "net-3"])]
+    result = CliRunner().invoke(app, ["import", *files, str(tmp_path / "e")])
+    assert result.exit_code == 0, result.output
+    assert "names differ by a number became 3 runs" in result.stderr
+    assert "--as-run NAME" in result.stderr
+    one = ["import", *files, str(tmp_path / "f"), "--as-run", "net"]
+    result = CliRunner().invoke(app, one)
+    assert (result.stdout.split(), "--as-run" in result.stderr) == (["net"], False)
 
 
 def test_import__says_which_files_have_the_same_name(tmp_path):

@@ -9,8 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from typer.testing import CliRunner
 
 import inpca
-from collectors.checkpoints import ordered_by_step, replay, step_by_pattern, step_in_name
+from collectors.checkpoints import ordered_by_step, replay, step_by_pattern
 from collectors.replay_command import named_object, register
+from collectors.steps import ordered, step_in_name
 from collectors.torch import Recorder
 from inpca import InputError
 
@@ -181,6 +182,97 @@ def test_ordered_by_step__is_the_order_of_numbers_and_refuses_two_of_one_step(tm
         ordered_by_step([*files, tmp_path / "t9.pt"], step_in_name)
     with pytest.raises(InputError, match=r"No step can be read from the name of .*last\.pt"):
         ordered_by_step([tmp_path / "last.pt"], step_in_name)
+
+
+LIGHTNING = [
+    "epoch=0-val_loss=0.78.ckpt",
+    "epoch=1-val_loss=0.61.ckpt",
+    "epoch=10-val_loss=0.5.ckpt",
+]
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (LIGHTNING, [0, 1, 10]),
+        (["epoch=0-step=500-v1.ckpt", "epoch=1-step=1000.ckpt"], [500, 1000]),
+        (["resnet18-s0-9.pt", "resnet18-s0-10.pt"], [9, 10]),
+        (["2026-11-28_step_7_final.pt", "2026-11-28_step_12_final.pt"], [7, 12]),
+        (["globalstep100.pt", "global_step_2000.pt"], [100, 2000]),
+        (["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors"], [500, 1000]),
+        (["net-3.pt"], [3]),
+        (["a-3.pt", "b-5.pt"], [3, 5]),
+        (["iteration0003.pth"], [3]),
+    ],
+)
+def test_ordered__takes_the_number_that_is_the_step(tmp_path, names, steps):
+    files = [tmp_path / name for name in names]
+    found = ordered(files[::-1])
+    assert [*found] == steps
+    assert [*found.values()] == files
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["net-0.78.pt", "net-0.61.pt"], "0.78, is no whole one"),
+        (["net-10k.pt", "net-9k.pt"], "10k, is no whole one"),
+        (["step=1.5.pt"], "tells '1.5', which is no whole number"),
+        (["step=10k.pt"], "tells '10k'"),
+        (["a-3-0.5.pt", "a-4-0.4.pt"], r"several numbers \(3, 0.5\).*--step-pattern"),
+        (["resnet18-3.pt"], r"several numbers \(18, 3\)"),
+        (["a-3.pt", "b-5-6.pt"], r"b-5-6\.pt has several numbers"),
+        (["lr_step=3-step=9.pt"], r"several steps or epochs \(3, 9\)"),
+        (["epoch=0.ckpt", "epoch=0-v1.ckpt"], r"epoch=0-v1\.ckpt are both of step 0"),
+        (["best-v1.ckpt"], r"No step can be read from the name of .*best-v1\.ckpt"),
+        (["step=3.pt", "last.pt"], r"step=3\.pt tells its step and .*last\.pt does not"),
+    ],
+)
+def test_ordered__refuses_names_that_do_not_tell(tmp_path, names, message):
+    with pytest.raises(InputError, match=message):
+        ordered([tmp_path / name for name in names])
+
+
+@pytest.mark.parametrize("key", ["global_step", "step", "iteration"])
+@pytest.mark.parametrize("value", [lambda at: at, torch.tensor, np.int64])
+def test_replay__takes_the_step_that_the_file_tells(tmp_path, sets, key, value):
+    for name, at in (("last-v1", 7), ("epoch=0-val_loss=0.78", 30), ("epoch=1-val_loss=0.9", 200)):
+        torch.save(
+            {"state_dict": network(at).state_dict(), key: value(at)}, tmp_path / f"{name}.ckpt"
+        )
+    replay(tmp_path / "*.ckpt", tmp_path / "e", "a", network, sets, key="state_dict")
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [7, 30, 200]
+
+
+def test_replay__takes_a_list_of_steps_for_a_list_of_files(tmp_path, sets):
+    files = [tmp_path / "best.pt", tmp_path / "first.pt"]
+    for file in files:
+        torch.save(network(len(file.stem)).state_dict(), file)
+    replay(files, tmp_path / "e", "a", network, sets, step=[90, 10])
+    replay(files[1:], tmp_path / "f", "a", network, sets, step=[10])
+    np.testing.assert_array_equal(stored(tmp_path / "e")[0], stored(tmp_path / "f")[0])
+    with pytest.raises(InputError, match="one number for each of the 2 files, not 1"):
+        replay(files, tmp_path / "g", "a", network, sets, step=[90])
+    with pytest.raises(InputError, match="is a pattern, whose files have no order"):
+        replay(tmp_path / "*.pt", tmp_path / "g", "a", network, sets, step=[90, 10])
+
+
+def test_replay__holds_its_inputs_to_those_of_other_runs_unless_told_not_to(folder, sets):
+    replay(folder / "w/*.pt", folder / "e", "a", network, sets)
+    x, y = sets["train"].dataset.tensors
+    other = {"train": DataLoader(TensorDataset(x + 1, y), batch_size=7)}
+    with pytest.raises(InputError, match=r"shown other inputs .*--no-check-inputs"):
+        replay(folder / "w/*.pt", folder / "e", "b", network, other)
+    replay(folder / "w/*.pt", folder / "e", "b", network, other, check_inputs=False)
+
+
+def test_replay__does_not_make_epochs_of_epochs(tmp_path, sets):
+    for epoch in (0, 1):
+        torch.save(network(epoch).state_dict(), tmp_path / f"epoch={epoch}.pt")
+    with pytest.raises(InputError, match=r"needs steps, but the files tell epochs"):
+        replay(tmp_path / "*.pt", tmp_path / "e", "a", network, sets, batches_per_epoch=9)
+    replay(tmp_path / "*.pt", tmp_path / "e", "a", network, sets)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("pattern", ["step(", "step", r"(\d)-(\d)"])

@@ -166,6 +166,68 @@ def test_huggingface__an_error_elsewhere_leaves_the_run_to_be_released(tmp_path,
     assert again.n_recorded == 10  # the untrained model is there
 
 
+class TooLarge(Plain):
+    """Has memory for two samples at a time."""
+
+    def forward(self, input_ids, labels=None):
+        if labels is not None and self.training and len(input_ids) > 2:
+            raise RuntimeError("CUDA out of memory.")
+        return super().forward(input_ids, labels)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_huggingface__a_search_for_the_batch_size_begins_the_run_again(tmp_path, data, restart):
+    callback = RecorderCallback(tmp_path / "e", "a", sample_sets=fixed(data), restart=restart)
+    options = {"auto_find_batch_size": True, "per_device_train_batch_size": 8}
+    train(tmp_path, data, callback, TooLarge(), **options)
+    table = inpca.open_ensemble(tmp_path / "e").models
+    assert table["step"].iloc[-1] == 2 * N // 2
+    np.testing.assert_allclose(table["epoch"], table["step"] / (N // 2))
+
+
+def test_huggingface__a_training_that_broke_off_may_begin_again(tmp_path, data):
+    class Failing(Plain):
+        fails = True
+
+        def forward(self, input_ids, labels=None):
+            if labels is not None and self.fails:
+                raise ZeroDivisionError
+            return super().forward(input_ids, labels)
+
+    callback, model = RecorderCallback(tmp_path / "e", "a", sample_sets=fixed(data)), Failing()
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, data, callback, model)
+    model.fails = False
+    train(tmp_path, data, callback, model)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [*range(11)]
+    with pytest.raises(InputError, match="exists"):  # it has ended
+        train(tmp_path, data, callback, model)
+
+
+def test_huggingface__records_the_end_of_each_epoch(tmp_path, data):
+    callback = RecorderCallback(tmp_path / "e", "a", sample_sets=fixed(data), schedule="epochs")
+    train(tmp_path, data, callback, Plain(), max_steps=13)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 5, 10, 13]
+
+
+def test_huggingface__the_best_model_is_not_taken_for_the_last(tmp_path, data, caplog):
+    class Swap(transformers.TrainerCallback):
+        def on_train_end(self, args, state, control, model, **about):
+            model.load_state_dict(Plain().state_dict())
+
+    callback = RecorderCallback(tmp_path / "e", "a", sample_sets=fixed(data), schedule="epochs")
+    settings = {"output_dir": str(tmp_path), "max_steps": 7, "use_cpu": True, "report_to": []}
+    arguments = transformers.TrainingArguments(
+        **settings, save_strategy="no", disable_tqdm=True, per_device_train_batch_size=4
+    )
+    trainer = transformers.Trainer(
+        Plain(), arguments, train_dataset=data, callbacks=[Swap(), callback]
+    )
+    trainer.train()
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 5]
+    assert "the model was changed after that step" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [

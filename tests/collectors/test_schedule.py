@@ -1,10 +1,12 @@
 """Schedules: which steps are recorded."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collectors.schedule import as_schedule, every, geometric_steps, paper_steps
+from collectors.schedule import as_schedule, every, geometric_steps, paper_steps, wanted_steps
 from inpca import InputError
 
 
@@ -81,10 +83,56 @@ def test_paper__refuses_a_length_of_zero_at_once(name):
 
 @pytest.mark.parametrize("wrong", ["papers", 3])
 def test_as_schedule__refuses_what_is_no_schedule(wrong):
-    with pytest.raises(InputError, match="`schedule` must be 'paper', a callable"):
+    with pytest.raises(InputError, match="`schedule` must be 'paper', 'epochs', a callable"):
         as_schedule(wrong)
 
 
 def test_every__refuses_zero():
     with pytest.raises(InputError, match="`n` must be at least 1, not 0"):
         every(0)
+
+
+# -- steps that are not offered --
+
+
+def due(schedule, offered, epoch=lambda step: step / 6):
+    """Steps recorded of those offered, and the wanted ones that never were."""
+    recorded, missed, before = [], [], -1
+    for step in offered:
+        wanted, lost = wanted_steps(schedule, before, step, epoch(step))
+        recorded += [step] if wanted else []
+        missed += lost
+        before = step
+    return recorded, missed
+
+
+@pytest.mark.parametrize("known", [{"batches_per_epoch": 6, "epochs": 2}, {}])
+def test_paper__takes_the_first_step_at_or_after_each_wanted_one(known):
+    recorded, missed = due(as_schedule("paper", **known), [0, 6, 12])
+    assert recorded == [0, 6, 12]
+    assert missed == [s for s in paper_steps(6, 2) if s % 6 and (known or s < 12)]
+
+
+def test_steps__of_several_wanted_between_two_offered_one_is_recorded():
+    assert due(as_schedule([0, 4, 5, 9, 20]), [0, 3, 6, 8, 10, 11]) == ([0, 6, 10], [4, 5, 9])
+    assert due(every(4), [0, 3, 6, 9, 10, 12, 13]) == ([0, 6, 9, 12], [4, 8])
+
+
+@pytest.mark.parametrize("known", [{"batches_per_epoch": 6}, {}])
+@pytest.mark.parametrize("stride", [1, 3, 6])
+def test_epochs__records_the_end_of_each(known, stride):
+    recorded, missed = due(as_schedule("epochs", **known), range(0, 25, stride))
+    assert recorded == [0, 6, 12, 18, 24]
+    assert missed == []
+
+
+def test_epochs__goes_on_in_the_middle_of_a_training():
+    schedule = as_schedule("epochs")
+    offered = [step for step in range(9, 20) if wanted_steps(schedule, step - 1, step, step / 6)[0]]
+    assert offered == [12, 18]
+
+
+@pytest.mark.parametrize("epoch", [lambda step: 0, lambda step: 1 + step // 6, lambda _: math.nan])
+def test_epochs__refuses_epochs_that_do_not_tell(epoch):
+    with pytest.raises(InputError, match=r"schedule='epochs' cannot tell .* batches_per_epoch"):
+        due(as_schedule("epochs"), range(1, 6), epoch)

@@ -88,9 +88,9 @@ def test_recorder__paper_schedule_alone_learns_the_length_of_an_epoch(tmp_path):
     rec = recorder(tmp_path / "e", schedule="paper")
     recorded = [s for s in range(9) if rec.step(model, step=s, epoch=s / 8)]
     assert recorded == [0, 1, 3, 5, 7]
-    with pytest.warns(UserWarning, match="'a' ends at step 8, which schedule='paper' did not"):
-        rec.close()
     rec.close()
+    rec.close()
+    assert rec.recorded_steps == [0, 1, 3, 5, 7, 8]
 
 
 def test_recorder__paper_schedule_refuses_steps_that_do_not_tell_the_length(tmp_path):
@@ -212,6 +212,207 @@ def test_step__training_ends_with_the_same_weights_bit_for_bit(tmp_path):
         recorded = train(network(), lambda model, step: rec.step(model, step=step, epoch=0))
     plain = train(network(), lambda model, step: None)
     assert all(torch.equal(recorded[name], plain[name]) for name in plain)
+
+
+class Merging(nn.Module):
+    """Adds a part to its weight in eval mode and takes it away in training mode, as LoRA does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.merged = network(), False
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.merged == mode:
+            with torch.no_grad():
+                self.body[0].weight += -0.3 if mode else 0.3
+            self.merged = not mode
+        return self
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class Remembering(nn.Module):
+    """Counts, caches and follows its inputs, in eval mode as well; what it knows it uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.calls, self.cache, self.log = network(), 0, {"last": None}, []
+        self.register_buffer("mean", torch.zeros(D))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        self.calls += 1
+        self.extra = x.sum()
+        self.cache["last"] = x
+        self.log.append(x.shape)
+        self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0)
+        self.count += 1
+        return self.body(x - self.mean) * (1 + 0.001 * (self.calls + len(self.log) + self.count))
+
+
+class Observed(nn.Module):
+    """Its buffers are changed behind autograd's back."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+        self.register_buffer("largest", torch.zeros(1))
+
+    def forward(self, x):
+        self.largest.data.copy_(torch.maximum(self.largest, x.abs().max()))
+        return self.body(x) / (1 + self.largest)
+
+
+class Drawing(nn.Module):
+    """Holds random generators of its own and draws from them in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = network()
+        self.one, self.two = torch.Generator().manual_seed(1), np.random.default_rng(1)
+        self.three, self.four = random.Random(1), np.random.RandomState(1)
+
+    def forward(self, x):
+        drawn = torch.rand(1, generator=self.one).item() + self.two.random()
+        return self.body(x) * (1 + 1e-4 * (drawn + self.three.random() + self.four.rand()))
+
+
+def scripted():
+    return torch.jit.script(network())
+
+
+def spectral():
+    model = network()
+    nn.utils.spectral_norm(model[0])
+    nn.utils.parametrizations.weight_norm(model[3])
+    return model
+
+
+def frozen_part():
+    model = network()
+    model[0].weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make", [Merging, Remembering, Observed, Frozen, Drawing, scripted, spectral, frozen_part]
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*spectral_norm:FutureWarning")
+def test_step__leaves_a_network_of_any_habits_as_it_was_bit_for_bit(tmp_path, make):
+    options = {"check_inputs": make not in (Remembering, Observed)}  # which predict by their past
+    torch.manual_seed(2)
+    with recorder(tmp_path / "e", **options) as rec:
+        recorded = make()
+        rec.step(recorded, step=0, epoch=0)
+        found = train(recorded, lambda model, step: rec.step(model, step=step, epoch=0))
+    torch.manual_seed(2)
+    plain = make()
+    expected = train(plain, lambda model, step: None)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert vars(recorded).keys() == vars(plain).keys()
+    flags = [[p.requires_grad for p in model.parameters()] for model in (recorded, plain)]
+    assert flags[0] == flags[1]
+
+
+def test_step__refuses_a_network_that_changes_its_parameters_in_eval_mode(tmp_path):
+    class Clipping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.body[0].weight.clamp_(-0.01, 0.01)
+            return self.body(x)
+
+    with (
+        recorder(tmp_path / "e") as rec,
+        pytest.raises(InputError, match=r"Clipping changes its own parameter 'body\.0\.weight'"),
+    ):
+        rec.step(Clipping(), step=0, epoch=0)
+    assert not (tmp_path / "e").exists()
+
+
+def test_step__refuses_parameters_that_are_not_made_yet_and_draws_nothing(tmp_path):
+    model = nn.Sequential(nn.LazyLinear(8), nn.Dropout(0.5), nn.LazyLinear(C))
+    before = torch.get_rng_state()
+    with recorder(tmp_path / "e") as rec:
+        with pytest.raises(InputError, match=r"'0\.weight'.* Run one forward pass first"):
+            rec.step(model, step=0, epoch=0)
+        assert torch.equal(torch.get_rng_state(), before)
+        model(torch.zeros(1, D))
+        assert rec.step(model, step=0, epoch=0)
+
+
+# -- steps that are not offered, trainings that end early --
+
+
+def test_recorder__names_wanted_steps_that_were_never_offered(tmp_path, caplog):
+    rec = recorder(tmp_path / "e", schedule="paper", batches_per_epoch=6, epochs=2)
+    with rec:
+        recorded = [s for s in (0, 6, 12) if rec.step(network(), step=s, epoch=s / 6)]
+    assert recorded == [0, 6, 12]
+    assert rec.missed_steps == [1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
+    assert "never offered (1, 2, 3, 4, 5, 7, 8, 9, …: 10 in all)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedule": "paper", "batches_per_epoch": 100, "epochs": 9},
+        {"schedule": "paper"},
+        {"schedule": "epochs", "batches_per_epoch": 100, "epochs": 9},
+        {"schedule": "epochs"},
+        {"schedule": [0, 50, 900]},
+    ],
+)
+def test_recorder__records_the_model_that_an_early_stop_ends_with(tmp_path, options, caplog):
+    model = network()
+    with recorder(tmp_path / "e", **options) as rec:
+        for step in range(11):
+            rec.step(model, step=step, epoch=step / 100, metrics={"rate": step / 10})
+        assert rec.last_step < 10
+        assert rec.wants_end
+    assert rec.recorded_steps[-1] == 10
+    table = inpca.open_ensemble(tmp_path / "e").models
+    assert table["step"].tolist() == rec.recorded_steps
+    assert table["rate"].iloc[-1] == 1
+    np.testing.assert_array_equal(stored(tmp_path / "e", checkpoint=len(table) - 1), stored(
+        tmp_path / "e", checkpoint=0
+    ))  # fmt: skip
+    if "epochs" in options or options["schedule"] == [0, 50, 900]:
+        assert "ended at step 10, before steps that the schedule wants" in caplog.text
+        assert rec.missed_steps[-1] == 900
+
+
+@pytest.mark.parametrize("schedule", [[0, 5], every(4), lambda step, epoch: step < 3])
+def test_recorder__a_schedule_that_is_served_decides_alone(tmp_path, schedule, caplog):
+    model = network()
+    with recorder(tmp_path / "e", schedule=schedule) as rec:
+        recorded = [step for step in range(11) if rec.step(model, step=step, epoch=0)]
+    assert rec.recorded_steps == recorded
+    assert caplog.text == ""
+
+
+def test_recorder__does_not_take_a_model_trained_further_for_the_last_step(tmp_path, caplog):
+    model = network()
+    with recorder(tmp_path / "e", schedule="paper", batches_per_epoch=99, epochs=9) as rec:
+        for step in range(11):
+            rec.step(model, step=step, epoch=step / 99)
+        model.load_state_dict(network(1).state_dict())
+    assert rec.recorded_steps == [0, 1]
+    assert "the model was changed after that step was offered" in caplog.text
+
+
+def test_recorder__record_takes_any_model_at_any_step(tmp_path):
+    with recorder(tmp_path / "e", schedule=[0, 5]) as rec:
+        rec.step(network(), step=0, epoch=0)
+        rec.record(network(1), step=3, epoch=0)
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 3]
+    assert rec.missed_steps == [5]
 
 
 # -- precision --
@@ -341,7 +542,8 @@ class Reordering:
 
 
 def test_step__refuses_an_order_that_changed(tmp_path):
-    with recorder(tmp_path / "e", sample_sets={"train": Reordering()}) as rec:
+    sets = {"train": Reordering()}
+    with recorder(tmp_path / "e", sample_sets=sets, check_inputs=False) as rec:
         rec.step(network(), step=0, epoch=0)
         with pytest.raises(InputError, match=r"Run 'a' has set 'train' in another order .* step 1"):
             rec.step(network(), step=1, epoch=0)

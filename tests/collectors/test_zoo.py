@@ -307,7 +307,7 @@ def test_read_keep__takes_every_form(tmp_path):
         ("[true, false]", "2 truth values for the 9 training samples"),
         ('{"kep": [1]}', "no list under 'keep', but 'kep'"),
         ('{"keep": 3}', "no list of numbers but 3"),
-        ("[1, 2", "cannot be read"),
+        ("[1, 2", "is no JSON"),
     ],
 )
 def test_read_keep__names_what_is_wrong(tmp_path, content, words):
