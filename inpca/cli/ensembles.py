@@ -19,14 +19,22 @@ def info(path: EnsemblePath, as_json: Json = False) -> None:
     print_record(record, ensemble_lines(record), as_json)
 
 
-def check(path: EnsemblePath, as_json: Json = False, quiet: Quiet = False) -> None:
+def check(
+    path: EnsemblePath,
+    tidy: Annotated[
+        bool, typer.Option("--tidy", help="first remove what killed recorders left")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
     """Read every byte of an ensemble against its checksums and name what is damaged.
 
-    Exit code 4 if anything is.
+    Without --tidy nothing is written. Exit code 4 if anything is damaged.
     """
-    from inpca.summary import check_ensemble
-
-    damages = check_ensemble(inpca.open_ensemble(path), progress=not quiet)
+    ensemble = inpca.open_ensemble(path)
+    if tidy:
+        ensemble.tidy()
+    damages = ensemble.check(progress=not quiet)
     if as_json:
         print_json([{"key": damage.key, "reason": damage.reason} for damage in damages])
     else:

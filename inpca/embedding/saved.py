@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inpca.distance.planner import memory_budget
 from inpca.embedding.training import TrainingModels
-from inpca.errors import InputError, ResourceError
+from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.predictions import ArrayPredictions, Floats
 from inpca.store.embedding import Named
 from inpca.units import format_bytes
@@ -25,6 +25,7 @@ _JOINT = "joint "
 _TRAINING = "training_log_probs"
 # Numbers of the samples that the embedding is of, where it is not of all.
 _SAMPLES = "samples"
+_TRAINING_RECORD = ("metric", "sample_set", "ensemble", "fingerprint", "sample_set_fingerprint")
 _PARAMETERS = ("n_components", "metric", "kind", "sample_set", "solver", "tol")
 
 
@@ -85,6 +86,8 @@ def parameters(
     ------
     InputError
         If something else than `dump` made the arrays and attributes.
+    DamagedStoreError
+        If they do not fit one another.
     """
     needed = {name.rstrip("_") for name in (*ARRAYS, *_NUMBERS)}
     needed |= {"parameters", "solver", "converged", "clusters", "training"}
@@ -94,7 +97,41 @@ def parameters(
             f"`path` {path} lacks {', '.join(missing)}, which InPCA.save writes; fit and "
             "save again."
         )
+    wrong = _first_wrong(arrays, attrs)
+    if wrong is not None:
+        raise DamagedStoreError(
+            f"{path} has {wrong}, not as InPCA.save writes it; restore it from a copy, or fit and "
+            "save again."
+        )
     return dict(attrs["parameters"])
+
+
+def _first_wrong(arrays: dict[str, NDArray[Any]], attrs: dict[str, Any]) -> str | None:
+    """The first of what was read that does not fit the rest; None if all of it does."""
+    eigenvectors, models = arrays["eigenvectors"], len(arrays["row_means"])
+    k = eigenvectors.shape[-1]
+    shapes = {"eigenvalues": (k,), "eigenvectors": (models, k), "residuals": (k,)}
+    shapes |= {"row_means": (models,), "weights": (models,)}
+    for name, shape in shapes.items():
+        if name in arrays and arrays[name].shape != shape:
+            return f"`{name}` of shape {arrays[name].shape}"
+    for name in _NUMBERS:
+        if type(attrs[name.rstrip("_")]) not in (int, float):
+            return f"{attrs[name.rstrip('_')]!r} for `{name}`"
+    parameters, converged, clusters = (attrs[n] for n in ("parameters", "converged", "clusters"))
+    if not isinstance(parameters, dict) or not parameters.keys() <= {*_PARAMETERS}:
+        return "parameters of something else"
+    if not isinstance(converged, list) or [type(one) for one in converged] != [bool] * k:
+        return f"{converged!r} for `converged_`"
+    pairs = isinstance(clusters, list) and all(isinstance(one, list) for one in clusters)
+    if not pairs or not all(len(one) == 2 and all(i in range(k) for i in one) for one in clusters):
+        return f"{clusters!r} for `clusters_`"
+    training = attrs["training"]
+    if not isinstance(training, dict) or training.keys() != {*_TRAINING_RECORD}:
+        return "no record of what it was made from"
+    if not all(isinstance(value, str | None) for value in training.values()):
+        return f"a record {training} of what it was made from"
+    return None
 
 
 def restore(
