@@ -108,7 +108,7 @@ def find_runs(runs: Path) -> tuple[dict[str, Stamp], list[str]]:
     """`run_stamps` of the runs that have their root `zarr.json`, and ids of those without."""
     stamps, lost = {}, []
     for name in sorted(os.listdir(runs)):
-        if not name.endswith(SUFFIX):
+        if not name.endswith(SUFFIX) or name.startswith("."):  # a desktop's hidden files
             continue
         run_id = name.removesuffix(SUFFIX)
         stamp = _stamp(runs / name)

@@ -60,7 +60,9 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
 def stores_in(path: Path, folder: str) -> list[Path]:
     """The stores in a folder of the ensemble, and those whose replacement was cut off."""
     place = path / folder
-    return sorted({*place.glob("*.zarr"), *half_replaced(place, _KINDS[folder])})
+    # A desktop's hidden files, such as ._name.zarr, are none.
+    there = {store for store in place.glob("*.zarr") if not store.name.startswith(".")}
+    return sorted({*there, *half_replaced(place, _KINDS[folder])})
 
 
 def _check_store(path: Path, store: Path, check: Check) -> list[Damage]:

@@ -6,6 +6,7 @@ import pytest
 
 import inpca
 from inpca.errors import DamagedStoreError
+from inpca.summary import describe_ensemble
 
 
 def flip(path):
@@ -110,3 +111,17 @@ def test_deleted_or_exchanged_sample_set__is_an_error(recorded):
 
 def test_check__of_a_whole_ensemble__finds_nothing(recorded):
     assert recorded.check() == []
+
+
+def test_hidden_files_of_a_desktop__are_in_nobodys_way(recorded):
+    inpca.pairwise_distances(recorded, out=recorded.distances_path("train"))
+    inpca.InPCA(2).fit(recorded).save(recorded.embeddings_path("train"))
+    for folder in [recorded.path, *(one for one in recorded.path.rglob("*") if one.is_dir())]:
+        for name in (".DS_Store", "._cnn.zarr", "Thumbs.db"):
+            (folder / name).write_bytes(b"of a desktop")
+    ensemble = inpca.open_ensemble(recorded.path)
+    assert ensemble.check() == []
+    assert len(ensemble.models) == 7
+    assert list(describe_ensemble(ensemble)["distances"]) == ["train"]
+    ensemble.tidy()
+    assert ensemble.check() == []
