@@ -34,7 +34,7 @@ def make(path: Path, n_runs: int, shape: tuple[int, int, int]) -> inpca.Ensemble
         path, sample_sets={"train": labels}, n_classes=n_classes, exist_ok=True
     )
     truth = np.eye(n_classes, dtype=np.float32)[labels]
-    s = np.linspace(0.01, 1, n_checkpoints, dtype=np.float32)[:, None, None]
+    s = np.linspace(0, 1, n_checkpoints, dtype=np.float32)[:, None, None]
     for run in range(n_runs):
         noise = np.random.default_rng(run).standard_normal((n_samples, n_classes), np.float32)
         ensemble.add_run(f"run-{run:04}", {"train": 8 * s * truth + s * noise}, kind="logits")

@@ -183,14 +183,18 @@ def _write_run(
 
 def _checkpoints(archive: ArchivedRun, job: _Import) -> Iterator[dict[str, NDArray[np.floating]]]:
     """Log-probabilities of one checkpoint after the other, each validated."""
+    from inpca.logits import check_filled
     from inpca.predictions import to_log_probs
 
     for k in range(archive.n_checkpoints):
         values = {}
         for name in archive.predictions:
             where = f"{archive.path}: {name}, checkpoint {k}"
+            predictions = archive.read(name, k)
+            if job.kind == "logits" and job.check_logits:
+                check_filled(predictions, where)
             values[name] = to_log_probs(
-                archive.read(name, k),
+                predictions,
                 job.kind,  # type: ignore[arg-type]
                 name=where,
                 known_logits=not job.check_logits,

@@ -13,6 +13,7 @@ from inpca.units import count
 
 # How far the sums of a model's rows may be from 1 for its numbers to be probabilities.
 _SUM_TOLERANCE = 5e-3
+_PER_MODEL = (-2, -1)
 _CURE = (
     "if they are the logits all the same, take scipy.special.log_softmax of them and pass "
     "kind='log_probs' (for files check_logits=False, --no-check-logits)"
@@ -20,7 +21,7 @@ _CURE = (
 
 
 def check_logits(values: NDArray[Any], name: str, first: int = 0) -> None:
-    """Refuse models whose logits are all 0, or are all probabilities.
+    """Refuse models whose logits are all probabilities.
 
     Parameters
     ----------
@@ -37,19 +38,10 @@ def check_logits(values: NDArray[Any], name: str, first: int = 0) -> None:
     --------
     >>> check_logits(np.array([[1.0, -1.0], [0.0, 0.0]]), "X")
     """
-    per_model = (-2, -1)
-    low = values.min(axis=per_model)
+    low = values.min(axis=_PER_MODEL)
     if not (low >= 0).any():  # logits as they mostly are
         return
-    high = values.max(axis=per_model)
-    empty = (low == 0) & (high == 0)
-    if empty.any():
-        raise InputError(
-            f"`{name}` has only zeros in {_which(empty, first)}: logits that are all 0 are an "
-            "array that was never filled, and would count as ignorance; leave those checkpoints "
-            f"out, or, {_CURE}."
-        )
-    probable = (low >= 0) & (high <= 1 + _SUM_TOLERANCE)
+    probable = (low >= 0) & (values.max(axis=_PER_MODEL) <= 1 + _SUM_TOLERANCE)
     if probable.any():
         sums = values.sum(axis=-1, dtype=np.float64)
         probable &= (np.abs(sums - 1) <= _SUM_TOLERANCE).all(axis=-1)
@@ -57,6 +49,31 @@ def check_logits(values: NDArray[Any], name: str, first: int = 0) -> None:
         raise InputError(
             f"`{name}` has probabilities in {_which(probable, first)} (every row is ≥ 0 and sums "
             f"to 1), but they are given as logits; pass kind='probs' (--kind probs), or, {_CURE}."
+        )
+
+
+def check_filled(values: NDArray[Any], name: str, first: int = 0, *, begun: bool = True) -> None:
+    """Refuse models of one run whose logits are all 0: an array that was never filled.
+
+    Parameters
+    ----------
+    values, name, first : as for `check_logits`
+    begun : whether the run has begun before; else its first models may be 0 throughout, as those
+        of a network whose last layer begins with zeros are
+
+    Raises
+    ------
+    InputError
+        Naming the first such model.
+    """
+    empty = ~np.atleast_1d(np.asarray(values != 0).any(axis=_PER_MODEL))
+    if not begun:
+        empty &= np.logical_or.accumulate(~empty)
+    if empty.any():
+        raise InputError(
+            f"`{name}` has only zeros in {_which(empty if values.ndim > 2 else empty[0], first)}: "
+            "logits that are all 0 are an array that was never filled, and would count as "
+            f"ignorance; leave those checkpoints out, or, {_CURE}."
         )
 
 

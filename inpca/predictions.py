@@ -83,8 +83,8 @@ def to_log_probs(
     InputError
         For NaN or infinite values (``-inf`` is allowed in ``"log_probs"``: probability zero),
         masked or missing ones, negative probabilities, rows that do not sum to 1, fewer than two
-        classes; for logits that are all 0, or are probabilities; for a table whose samples or
-        classes are not named 0, 1, 2, … in order.
+        classes; for logits that are probabilities; for a table whose samples or classes are not
+        named 0, 1, 2, … in order.
     """
     values = as_floats(predictions, name, PREDICTIONS)
     check_kind(kind)

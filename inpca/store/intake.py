@@ -1,6 +1,7 @@
 """What a run's writer accepts: predictions and metrics, checked and turned into what is stored."""
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from inpca.checks import PREDICTIONS, plain_array
 from inpca.errors import InputError
+from inpca.logits import check_filled
 from inpca.predictions import Kind, to_log_probs
 from inpca.store import schema
 from inpca.store.samples import SampleSet
@@ -101,21 +103,38 @@ class Intake:
     taken: Collection[str]
 
     def blocks(
-        self, predictions: Mapping[str, ArrayLike], kind: Kind, first: int
+        self,
+        predictions: Mapping[str, ArrayLike],
+        kind: Kind,
+        first: int,
+        losses: Mapping[str, Sequence[float]],
     ) -> dict[str, NDArray[np.floating]]:
-        """Stored log-probabilities of each set, (k, n_samples, n_classes); all checked first."""
+        """Stored log-probabilities of each set, (k, n_samples, n_classes); all checked first.
+
+        `losses` are those of the checkpoints before, for each sample set.
+        """
         unknown = [name for name in predictions if name not in self.sample_sets]
         if unknown or not predictions:
             raise InputError(
                 f"`predictions` must be for the ensemble's sample sets "
                 f"({', '.join(self.sample_sets)}), not for {', '.join(unknown) or 'none'}."
             )
-        return {
-            name: self._convert(
-                name, plain_array(values, f"predictions[{name!r}]", PREDICTIONS), kind, first
-            )
+        arrays = {
+            name: plain_array(values, f"predictions[{name!r}]", PREDICTIONS)
             for name, values in predictions.items()
         }
+        if kind == "logits":
+            self._check_filled(arrays, first, losses)
+        return {name: self._convert(name, array, kind, first) for name, array in arrays.items()}
+
+    def _check_filled(
+        self, arrays: Mapping[str, NDArray[Any]], first: int, losses: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Refuse logits that are 0 throughout, once there was a checkpoint other than ignorance."""
+        ignorance = math.log(self.n_classes)
+        for name, array in arrays.items():
+            begun = any(abs(loss - ignorance) > 1e-5 for loss in losses[name])
+            check_filled(array, f"predictions[{name!r}]", first, begun=begun)
 
     def check_same_sets(self, recorded: Collection[str], predictions: Collection[str]) -> None:
         """Refuse predictions for other sample sets than the run's first checkpoint had."""

@@ -236,7 +236,8 @@ class RunWriter:
         first = len(self._columns.get("step", ()))
         self._intake.check_same_sets(self._set_names, predictions.keys())
         self._intake.check_metrics(metrics, self._config)
-        blocks = self._intake.blocks(predictions, kind, first)
+        losses = {name: self._columns.get(f"{name}_loss", []) for name in predictions}
+        blocks = self._intake.blocks(predictions, kind, first, losses)
         scalars, arrays = check_observables(
             observables or {}, self._observables, self._arrays, list(blocks), len(step), first
         )

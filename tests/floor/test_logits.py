@@ -19,29 +19,54 @@ def softmax(values):
     return (p / p.sum(-1, keepdims=True)).astype(values.dtype)
 
 
-NONE = {"zeros": (np.zeros_like, "has only zeros"), "probabilities": (softmax, "has probabilities")}
+@pytest.fixture
+def ensemble(tmp_path):
+    return inpca.create_ensemble(
+        tmp_path / "e", sample_sets={"train": np.zeros(N, int)}, n_classes=C
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("case", NONE)
-def test_logits__that_are_none_are_refused_in_memory_and_in_ensembles(tmp_path, case, dtype):
-    change, message = NONE[case]
+def test_logits__that_are_probabilities_are_refused_in_memory_and_in_ensembles(ensemble, dtype):
     values = logits(dtype=dtype)
-    values[1] = change(values[1])
-    ensemble = inpca.create_ensemble(
-        tmp_path / "e", sample_sets={"train": np.zeros(N, int)}, n_classes=C
-    )
+    values[1] = softmax(values[1])
     for use in (
         lambda: to_log_probs(values, "logits"),
         lambda: ArrayPredictions(values, "logits"),
         lambda: inpca.pairwise_distances(values, kind="logits"),
         lambda: ensemble.add_run("a", {"train": values}, kind="logits"),
     ):
-        with pytest.raises(InputError, match=rf"{message} in model 1"):
+        with pytest.raises(InputError, match="has probabilities in model 1"):
             use()
     assert ensemble.runs == []
-    with ensemble.start_run("b") as writer, pytest.raises(InputError, match=message):
+    with ensemble.start_run("b") as writer, pytest.raises(InputError, match="has probabilities"):
         writer.append({"train": values[1]}, kind="logits", step=0, epoch=0)
+
+
+def test_run__that_was_not_filled_to_its_end_is_refused(ensemble):
+    values = logits(4)
+    values[2:] = 0
+    with pytest.raises(InputError, match=r"only zeros in model 2 \(2 models of 4"):
+        ensemble.add_run("a", {"train": values}, kind="logits")
+    assert ensemble.runs == []
+
+
+def test_checkpoint__of_zeros_after_one_that_is_none_is_refused(ensemble):
+    values = logits(1)[0]
+    with ensemble.start_run("a") as writer:
+        for step in range(2):
+            writer.append({"train": values * 0}, kind="logits", step=step, epoch=0)
+        writer.append({"train": values}, kind="logits", step=2, epoch=1)
+        with pytest.raises(InputError, match="only zeros in model 3"):
+            writer.append({"train": values * 0}, kind="logits", step=3, epoch=1)
+
+
+def test_run__may_begin_with_zeros_as_a_network_does(ensemble):
+    values = logits(4)
+    values[:2] = 0
+    ensemble.add_run("a", {"train": values}, kind="logits")
+    np.testing.assert_allclose(ensemble.models["train_loss"][:2], np.log(C), rtol=1e-6)
+    inpca.pairwise_distances(values[::-1], kind="logits")  # models of an array have no order
 
 
 def test_logits__some_zeros_some_positive_rows_are_no_reason(tmp_path):
@@ -55,4 +80,4 @@ def test_logits__some_zeros_some_positive_rows_are_no_reason(tmp_path):
 
 def test_logits__meant_as_such_go_in_as_log_probabilities():
     to_log_probs(np.full((1, N, C), -np.log(C)), "log_probs")
-    to_log_probs(np.zeros((1, N, C)), "logits", known_logits=True)
+    to_log_probs(np.full((1, N, C), 1 / C), "logits", known_logits=True)

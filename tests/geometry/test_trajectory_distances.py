@@ -418,7 +418,7 @@ if sys.argv[2] == "make":
     for run in range(n_runs):
         rng = np.random.default_rng(run)
         noise = rng.normal(size=(n_samples, n_classes)).astype(np.float32)
-        s = np.linspace(0.01, 1, n_checkpoints, dtype=np.float32)[:, None, None]
+        s = np.linspace(0, 1, n_checkpoints, dtype=np.float32)[:, None, None]
         ensemble.add_run(
             f"run-{run:03}", {"train": 8 * s * truth + s * noise}, kind="logits",
             config={"a": run % 20},
