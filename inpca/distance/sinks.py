@@ -72,6 +72,7 @@ def finish(matrix: TiledMatrix) -> int:
     with door(matrix.path):
         floored = sum(matrix.floored().values())
         if not is_finished(TiledMatrix.open(matrix.path)) and matrix.complete:
+            matrix.sync_seals()
             matrix.update_attrs({FLOORED: floored, FINISHED: True})
     return floored
 

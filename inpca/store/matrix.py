@@ -69,6 +69,7 @@ _REMAKE = (
 _TIMES = 3  # that a matrix which is replaced meanwhile is read
 _LOW = 2**32 - 1
 _COUNT_BYTES = COUNT.itemsize + layout.CRC_BYTES
+_SEAL_BYTES = SEAL.itemsize + layout.CRC_BYTES
 # Of `attrs`, what does not change while the matrix is computed.
 _IDENTITY = ("metric", "unit", "sample_set", "n_samples", "n_classes", "identity")
 _MAKE = "compute it first (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`)"
@@ -270,11 +271,12 @@ class TiledMatrix:
     def missing(self) -> list[Tile]:
         """Tiles that are absent, of the wrong size or without a seal, by listing the folders."""
         sizes, whole = self._sizes("distance"), self.tile_bytes
-        seals = self._sizes("seal") if self.is_sealed else sizes
+        seals = self._sizes("seal") if self.is_sealed else None
         return [
             tile
             for tile in self.grid.tiles()
-            if sizes.get(key := tile_key(tile)) != whole or key not in seals
+            if sizes.get(key := tile_key(tile)) != whole
+            or (seals is not None and seals.get(key) != _SEAL_BYTES)
         ]
 
     def _sizes(self, array: str) -> dict[str, int]:
@@ -290,7 +292,8 @@ class TiledMatrix:
         """Whether a tile is absent: no file, or one whose writer was killed before its seal."""
         if not self._file(tile).exists():
             return True
-        return self.is_sealed and not (self.path / "seal" / tile_key(tile)).exists()
+        seal = self._seal_file(tile)  # an empty one was not brought to the disk before power failed
+        return self.is_sealed and (not seal.exists() or seal.stat().st_size == 0)
 
     @property
     def is_replaced(self) -> bool:
@@ -331,7 +334,7 @@ class TiledMatrix:
         if not self._file(tile).exists():
             raise CorruptChunk("is missing")
         try:
-            seal = int(read_chunk(self.path / "seal" / tile_key(tile), SEAL, (1, 1))[0, 0])
+            seal = int(read_chunk(self._seal_file(tile), SEAL, (1, 1))[0, 0])
         except CorruptChunk as error:
             raise CorruptChunk(f"has a seal that {error}") from None
         if seal != self._make_seal(tile, seal & _LOW):
@@ -348,7 +351,10 @@ class TiledMatrix:
         return layout.checksum_of(read_bytes(file, _COUNT_BYTES)) if file.exists() else 0
 
     def write_tile(self, tile: Tile, values: NDArray[np.floating]) -> None:
-        """Write tile (i, j) durably: afterwards it is there, whole, whatever happens.
+        """Write tile (i, j): afterwards it is there, whole, also if the process is killed.
+
+        The tile is durable as well, its seal is when `sync_seals` returns: a loss of power before
+        that may make the tile missing.
 
         Raises
         ------
@@ -365,11 +371,16 @@ class TiledMatrix:
         padded = np.full((self.grid.tile_size,) * 2, np.nan, FLOAT)
         padded[: expected[0], : expected[1]] = values
         chunk = layout.encode(padded)
-        files = {self._file(tile): chunk}
         if self.is_sealed:  # before the tile: without a seal it counts as missing
             seal = np.full((1, 1), self._make_seal(tile, layout.checksum_of(chunk)), SEAL)
-            files = {self.path / "seal" / tile_key(tile): layout.encode(seal), **files}
-        durable.write_files(files)
+            durable.write_bytes(self._seal_file(tile), layout.encode(seal), sync=False)
+        durable.write_bytes(self._file(tile), chunk)
+
+    def sync_seals(self) -> None:
+        """Make the seals of all tiles durable; one fsync for each tile would cost as much as it."""
+        if self.is_sealed:
+            durable.sync_all([self._seal_file(tile) for tile in self.grid.tiles()])
+            durable.sync_folder(self.path / "seal")
 
     def remove_tile(self, tile: Tile) -> None:
         """Remove a tile, damaged or not, so that it counts as missing."""
@@ -419,6 +430,9 @@ class TiledMatrix:
 
     def _file(self, tile: Tile) -> Path:
         return self.path / "distance" / tile_key(tile)
+
+    def _seal_file(self, tile: Tile) -> Path:
+        return self.path / "seal" / tile_key(tile)
 
     # -- the matrix as numbers --------------------------------------------------------------------
 

@@ -233,9 +233,9 @@ def test_matrix_killed_while_writing_a_tile__has_it_whole_or_not_at_all(tmp_path
 import os, signal, sys
 import numpy as np
 from inpca.store.matrix import TiledMatrix
-matrix = TiledMatrix.create(sys.argv[1], n_models=12, tile_size=4, fingerprint="f")
+matrix = TiledMatrix.create(sys.argv[1], n_models=8, tile_size=4, fingerprint="f")
 tiles = list(matrix.grid.tiles())
-for moment in (1, 2, 3, 4):
+for moment in (1, 2, 3):
     child = os.fork()
     if child == 0:
         calls, real = [0], os.fsync
@@ -252,6 +252,5 @@ print([tile for tile in tiles if tile not in matrix.missing()])
 with matrix.lock():
     assert not [name for name in os.listdir(matrix.path / "distance") if "partial" in name]
 """
-    # Killed at a file's fsync, the seal's or the tile's: absent. At a folder's, after the renames:
-    # whole.
-    assert script(code, tmp_path / "D.zarr").strip() == "[(0, 2), (1, 1)]"
+    # Killed at the file's fsync: absent. At the folder's, after the rename: whole.
+    assert script(code, tmp_path / "D.zarr").strip() == "[(0, 1), (1, 1)]"
