@@ -31,10 +31,13 @@ def check(
 
     Without --tidy nothing is written. Exit code 4 if anything is damaged.
     """
-    ensemble = inpca.open_ensemble(path)
+    from inpca.reporting import reporting
+    from inpca.store.check import check_ensemble
+
     if tidy:
-        ensemble.tidy()
-    damages = ensemble.check(progress=not quiet)
+        inpca.open_ensemble(path).tidy()
+    with reporting(not quiet, f"checking {path}") as report:
+        damages = check_ensemble(path, report)
     if as_json:
         print_json([{"key": damage.key, "reason": damage.reason} for damage in damages])
     else:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from inpca.distance.divergences import FLOOR, LOG_FLOOR, Divergence, Reduction
 from inpca.errors import InputError
+from inpca.persistence import naming_files
 from inpca.store.claim import door
 from inpca.store.ensemble import Ensemble
-from inpca.store.files import where_writable
+from inpca.store.files import after_commit
 from inpca.store.matrix import TiledMatrix
 from inpca.store.schema import check_run_id
 from inpca.units import count
@@ -163,14 +164,16 @@ def note_capped(
     if ensemble is None or (matrix is not None and not matrix.complete):
         return ""
     if matrix is None:
-        return f"; {find_capped(ensemble, sample_set, divergence, floored).sentence()}"
+        with naming_files(ensemble.path):
+            return f"; {find_capped(ensemble, sample_set, divergence, floored).sentence()}"
     kept = read_capped(matrix)
-    if kept is None or kept.floored != floored:
-        view = ensemble if matrix.models is None else ensemble.select(list(matrix.models.index))
-        kept = find_capped(view, sample_set, divergence, floored, _rows_capped(matrix))
-        with where_writable(), door(matrix.path):
-            TiledMatrix.open(matrix.path).update_attrs({CAPPED_RUNS: asdict(kept)})
-    return f"; {kept.sentence()}"
+    with after_commit(matrix.path):  # the distances are finished
+        if kept is None or kept.floored != floored:
+            view = ensemble if matrix.models is None else ensemble.select(list(matrix.models.index))
+            kept = find_capped(view, sample_set, divergence, floored, _rows_capped(matrix))
+            with door(matrix.path):
+                TiledMatrix.open(matrix.path).update_attrs({CAPPED_RUNS: asdict(kept)})
+    return "" if kept is None else f"; {kept.sentence()}"
 
 
 def _rows_capped(matrix: TiledMatrix) -> NDArray[np.bool_]:

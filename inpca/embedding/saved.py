@@ -1,6 +1,7 @@
 """What of a fitted estimator goes to disk, and back."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,11 @@ def _first_wrong(arrays: dict[str, NDArray[Any]], attrs: dict[str, Any]) -> str 
         if name in arrays and arrays[name].shape != shape:
             return f"`{name}` of shape {arrays[name].shape}"
     for name in _NUMBERS:
-        if type(attrs[name.rstrip("_")]) not in (int, float):
-            return f"{attrs[name.rstrip('_')]!r} for `{name}`"
+        number = attrs[name.rstrip("_")]
+        if type(number) not in (int, float) or abs(number) > sys.float_info.max:
+            return f"{str(number)[:50]} for `{name}`"
+    if not isinstance(attrs.get("names"), list | None):
+        return f"{attrs['names']!r} for the names of its models"
     parameters, converged, clusters = (attrs[n] for n in ("parameters", "converged", "clusters"))
     if not isinstance(parameters, dict) or not parameters.keys() <= {*_PARAMETERS}:
         return "parameters of something else"

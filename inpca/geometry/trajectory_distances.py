@@ -24,7 +24,12 @@ from inpca.geometry.trajectory_output import claimed_trajectories
 from inpca.reporting import ProgressArgument, Report, reporting
 from inpca.store.matrix import TiledMatrix
 from inpca.store.replacement import read_whole
-from inpca.store.trajectories import KIND, StoredTrajectories, open_trajectories
+from inpca.store.trajectories import (
+    KIND,
+    StoredTrajectories,
+    finish_trajectories,
+    open_trajectories,
+)
 from inpca.units import format_bytes
 
 Float64 = NDArray[np.float64]
@@ -291,6 +296,7 @@ def trajectory_distances(
                     found.at(number), out=target, memory=memory, progress=told, **problem
                 )
                 found.watch.check()
+            finish_trajectories(store.path)
         return load_trajectory_distances(out)
 
 

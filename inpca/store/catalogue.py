@@ -25,6 +25,7 @@ from inpca.store.files import (
     FULL,
     REFUSED,
     Damage,
+    damaged,
     file_lock,
     is_own,
     read_bytes,
@@ -38,6 +39,7 @@ from inpca.store.settings import setting_column
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
 # A commit within the resolution of the file's time could leave the same stamp: a run that changed
 # less than this before it was read is read again next time.
+_TIMES = 20  # that runs which change meanwhile are read
 _SETTLED_NS = 2_000_000_000
 
 Entry = dict[str, Any]
@@ -72,9 +74,20 @@ def _is_settled(stamp: Stamp, now: int) -> bool:
 def read_entries(ensemble: Path) -> dict[str, Entry]:
     """What the models table needs of every committed run, by run id in sorted order.
 
-    An entry has ``stamp``, ``config`` and ``columns`` (step, epoch and metrics, lists).
+    An entry has ``stamp``, ``config`` and ``columns`` (step, epoch and metrics, lists). Where a run
+    is deleted or recorded anew while it is read, all is read again.
     """
-    stamps = run_stamps(ensemble / "runs")
+    for _ in range(_TIMES):
+        stamps = run_stamps(ensemble / "runs")
+        try:
+            return _read_entries(ensemble, stamps)
+        except (InputError, DamagedStoreError):
+            if run_stamps(ensemble / "runs") == stamps:
+                raise
+    return _read_entries(ensemble, run_stamps(ensemble / "runs"))
+
+
+def _read_entries(ensemble: Path, stamps: Mapping[str, Stamp]) -> dict[str, Entry]:
     cached = _load(ensemble / "catalogue")
     now = time.time_ns()
     entries: dict[str, Entry] = {}
@@ -107,7 +120,11 @@ def run_stamps(runs: Path) -> dict[str, Stamp]:
 def find_runs(runs: Path) -> tuple[dict[str, Stamp], list[str]]:
     """`run_stamps` of the runs that have their root `zarr.json`, and ids of those without."""
     stamps, lost = {}, []
-    for name in sorted(os.listdir(runs)):
+    try:
+        names = sorted(os.listdir(runs))
+    except (FileNotFoundError, NotADirectoryError):
+        raise damaged(runs, "is no folder of runs", "restore it from a copy") from None
+    for name in names:
         if not name.endswith(SUFFIX) or name.startswith("."):  # a desktop's hidden files
             continue
         run_id = name.removesuffix(SUFFIX)

@@ -1,10 +1,11 @@
 """Reading all of an ensemble to find what is damaged: nothing is written, nobody is disturbed."""
 
-from collections.abc import Callable, Collection, Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from inpca import durable
-from inpca.errors import InpcaError
+from inpca.errors import DamagedStoreError, InpcaError, InputError
 from inpca.reporting import Report
 from inpca.store.catalogue import catalogue_damage, find_runs, listed_runs
 from inpca.store.deletion import deleted_runs
@@ -15,12 +16,12 @@ from inpca.store.layout import CorruptChunk
 from inpca.store.manifest import MANIFEST, read_manifest
 from inpca.store.matrix import check_matrix
 from inpca.store.replacement import half_replaced
-from inpca.store.run import LOST, SUFFIX, Run, cure
+from inpca.store.run import LOST, SUFFIX, Run, cure, lost_root
 from inpca.store.samples import read_sample_set
 from inpca.store.trajectories import check_trajectories
 
 # A store that is written while it is read is read again; after so many times, what is found counts.
-_TIMES = 3
+_TIMES = 20
 _KINDS = {"distances": "matrix", "embeddings": "embedding", "trajectories": "trajectories"}
 Check = Callable[[Path], list[Damage]]
 
@@ -34,12 +35,20 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
     Parameters
     ----------
     report : called as ``report(done, total, key)`` with stores as unit
+
+    Raises
+    ------
+    InputError
+        If there is no ensemble at `path`.
     """
     try:
         sets = read_manifest(path)["sample_sets"]
-    except InpcaError as error:
+    except DamagedStoreError as error:
         return [Damage(MANIFEST, str(error))]
-    runs, lost = find_runs(path / "runs")
+    try:
+        runs, lost = find_runs(path / "runs")
+    except DamagedStoreError as error:
+        return [Damage("runs", str(error))]
     checks: list[tuple[Path, Check]] = [
         (path / "samples" / f"{name}.zarr", _check_samples(name, sets[name])) for name in sets
     ]
@@ -54,7 +63,12 @@ def check_ensemble(path: Path, report: Report | None = None) -> list[Damage]:
             report(done, len(checks), store.relative_to(path).as_posix())
     for run_id in lost:
         found.append(Damage(f"runs/{run_id}{SUFFIX}/{METADATA}", f"{LOST}; {cure(run_id)}"))
-    return found + _missing_runs(path, {*runs, *lost, *deleted_runs(path)}) + catalogue_damage(path)
+    found += [
+        Damage(folder, "is no folder; restore it from a copy")
+        for folder in _KINDS
+        if os.path.lexists(path / folder) and not (path / folder).is_dir()
+    ]
+    return found + _missing_runs(path) + catalogue_damage(path)
 
 
 def stores_in(path: Path, folder: str) -> list[Path]:
@@ -85,16 +99,33 @@ def _check_samples(name: str, expected: dict[str, object]) -> Check:
 
 
 def check_run(store: Path) -> list[Damage]:
-    """Damage of a run, by key relative to it, even while a writer is at work there."""
+    """Damage of a run, by key relative to it, even while a writer is at work there.
+
+    One that is deleted meanwhile has none.
+    """
+    found: list[Damage] = []
     for _ in range(_TIMES):
-        run = Run(store)
-        found = run.check()
+        try:
+            run = Run(store)
+            found = run.check()
+        except InputError:
+            if (store / METADATA).exists():
+                raise
+            return []
+        except DamagedStoreError:
+            if _is_gone(store):
+                return []
+            raise
         if not found or not run.is_replaced:
             break
-    return found
+    return [] if _is_gone(store) else found
 
 
-def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
+def _is_gone(run: Path) -> bool:
+    return not (run / METADATA).exists() and not lost_root(run)
+
+
+def _missing_runs(path: Path) -> list[Damage]:
     """Runs of which nothing is left, where something still names them.
 
     The frozen lists of distances and embeddings do for ever. The catalogue does until the models
@@ -102,10 +133,14 @@ def _missing_runs(path: Path, there: Collection[str]) -> list[Damage]:
     """
     named: dict[str, list[str]] = {}
     for store in (*stores_in(path, "distances"), *stores_in(path, "embeddings")):
-        for run_id in _frozen_runs(store) - {*there}:
+        for run_id in _frozen_runs(store):
             named.setdefault(run_id, []).append(str(store.relative_to(path)))
-    for run_id in listed_runs(path).keys() - {*there}:
+    for run_id in listed_runs(path):
         named.setdefault(run_id, []).append("catalogue")
+    # Looked at last: a run may be deleted, or recorded, while all is read.
+    runs, lost = find_runs(path / "runs")
+    for run_id in {*runs, *lost, *deleted_runs(path)} & named.keys():
+        del named[run_id]
     return [
         Damage(
             f"runs/{run_id}{SUFFIX}",

@@ -13,7 +13,7 @@ from inpca import durable
 from inpca.errors import InputError
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
-from inpca.store.files import remove
+from inpca.store.files import damaged, remove
 from inpca.store.group import METADATA
 from inpca.store.run import SUFFIX, lost_root
 
@@ -64,6 +64,8 @@ def deleted_runs(ensemble: Path) -> set[str]:
         names = os.listdir(ensemble / _FOLDER)
     except FileNotFoundError:
         return set()
+    except NotADirectoryError:
+        raise damaged(ensemble / _FOLDER, "is no folder", "delete it") from None
     ids = {name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD)}
     return {run_id for run_id in ids if schema.is_run_id(run_id) and was_deleted(ensemble, run_id)}
 

@@ -21,7 +21,7 @@ from inpca.errors import DamagedStoreError, InputError, ResourceError
 from inpca.store.layout import CRC_BYTES, Array, CorruptChunk, decode
 
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _log = logging.getLogger("inpca")
 
 
@@ -119,7 +119,10 @@ def file_lock(path: Path) -> FileLock:
     for part in (path, path.parent):
         if part.is_symlink():  # opening it would empty the file that it points to
             raise damaged(part, "is a symbolic link, which no store of inpca has", "delete it")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise damaged(path.parent, "is no folder for locks", "delete it") from None
     return FileLock(path, thread_local=False)
 
 

@@ -288,8 +288,16 @@ def _read_values(root: Root, name: str) -> Array:
 
 
 def check_members(root: Root, skip: Sequence[str] = ()) -> list[Damage]:
-    """What is damaged of a group: its single-chunk arrays but `skip`, and the inner metadata."""
-    found = check_inner(root)
+    """What is damaged of a group: its single-chunk arrays but `skip`, and the inner metadata.
+
+    Its root was written last, so that all the rest must be there.
+    """
+    missing = [file for file in inner_files(root.path, root.arrays) if not file.exists()]
+    found = [
+        Damage(file.relative_to(root.path).as_posix(), f"is missing; {root.cure}")
+        for file in missing
+    ]
+    found += check_inner(root)
     for name, document in root.arrays.items():
         if name in skip:
             continue

@@ -50,11 +50,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest = doc.parse(read_bytes(file, largest=doc.LARGEST))
         schema.check_header(manifest, "ensemble", path)
         _check(manifest)
-        for folder in ("samples", "runs", ".locks"):
-            check_folder(path / folder)
     except CorruptChunk as error:
         raise DamagedStoreError(f"{file} {error}; restore it from a copy.") from None
+    for folder in ("samples", "runs", ".locks"):
+        _check_folder(path / folder)
     return manifest
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that leads out of the ensemble."""
+    try:
+        check_folder(folder)
+    except CorruptChunk as error:
+        raise DamagedStoreError(
+            f"{folder} {error}; move what it points to here, or open the ensemble there."
+        ) from None
 
 
 def _check(manifest: Mapping[str, Any]) -> None:

@@ -62,6 +62,10 @@ PathLike = str | os.PathLike[str]
 _CURE = (
     "compute it again (pairwise_distances(…, repair=True), or `inpca distances ENSEMBLE --repair`)"
 )
+_FINISH = (
+    "finish the matrix (pairwise_distances(…, out=…), or `inpca distances ENSEMBLE`): that goes on "
+    "where it ended"
+)
 _REMAKE = (
     "compute all of it again (pairwise_distances(…, restart=True), or `inpca distances ENSEMBLE "
     "--restart`)"
@@ -281,12 +285,13 @@ class TiledMatrix:
 
     def _sizes(self, array: str) -> dict[str, int]:
         """Name and bytes of every chunk of an array with one chunk per tile."""
-        if not (self.path / array).exists():  # a copy that left empty folders out
-            return {}
-        with os.scandir(self.path / array) as entries:
-            # No partial ones: another writer may rename it before it can be asked for its size.
-            chunks = [one for one in entries if not durable.is_partial(one.name)]
-            return {one.name: one.stat().st_size for one in chunks}
+        sizes = {}
+        # A copy may have left empty folders out; another writer may remove or rename anything.
+        with suppress(FileNotFoundError), os.scandir(self.path / array) as entries:
+            for one in entries:
+                with suppress(FileNotFoundError):
+                    sizes[one.name] = one.stat().st_size
+        return sizes
 
     def lacks(self, tile: Tile) -> bool:
         """Whether a tile is absent: no file, or one whose writer was killed before its seal."""
@@ -321,7 +326,10 @@ class TiledMatrix:
         except CorruptChunk as error:
             if self.is_replaced:
                 self.check_unchanged()
-            raise damaged(self._file(tile), f"(tile {tile}) {error}", _CURE) from None
+            to_do = self.lacks(tile) and not self.attrs.get("finished")
+            what = "is missing: not computed yet, or lost" if to_do else str(error)
+            cure = f"{_FINISH}; or, if it was there, {_CURE}" if to_do else _CURE
+            raise damaged(self._file(tile), f"(tile {tile}) {what}", cure) from None
         return values[:rows, :columns]
 
     def _read_sealed(self, tile: Tile) -> NDArray[np.float32]:

@@ -25,13 +25,24 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import schema
 from inpca.store.claim import claimed, door
-from inpca.store.files import Damage, after_commit, no_store, remove, removed_on_failure
-from inpca.store.group import Member, check_members, read_group, read_root, write_group
+from inpca.store.files import Damage, after_commit, damaged, no_store, remove, removed_on_failure
+from inpca.store.group import (
+    METADATA,
+    Member,
+    check_members,
+    read_group,
+    read_root,
+    root_bytes,
+    write_group,
+)
 from inpca.store.matrix import TiledMatrix, check_matrix
+from inpca.store.matrix_layout import tile_key
 from inpca.store.replacement import is_there, put_in_place, tidy, whole
 from inpca.store.table import table_from_members, table_members
 
 KIND = "trajectories"
+FINISHED = "finished"  # among the attributes, of a matrix as well
+_AGAIN = "compute it again (trajectory_distances(…, out=path), or `inpca trajectories ENSEMBLE`)"
 _MAKE = "compute them first (trajectory_distances(…, out=…), or `inpca trajectories ENSEMBLE`)"
 
 
@@ -66,14 +77,22 @@ class StoredTrajectories:
         ------
         InputError
             If they are not finished.
+        DamagedStoreError
+            If they were, and some are gone.
         """
         path = self.matrix_path(number)
-        if not path.exists() or not TiledMatrix.open(path).complete:
+        matrix = TiledMatrix.open(path) if path.exists() else None
+        if matrix is None and self.attrs.get(FINISHED):
+            raise damaged(path, "is missing, though it was finished", _AGAIN)
+        if matrix is not None and not matrix.complete and matrix.attrs.get(FINISHED):
+            lost = path / "distance" / tile_key(matrix.missing()[0])
+            raise damaged(lost, "is missing or truncated, though it was finished", _AGAIN)
+        if matrix is None or not matrix.complete:
             raise InputError(
                 f"{self.path} is not finished: the distances at s = {self.s[number]:.6g} are "
                 "missing; go on with trajectory_distances(…, out=path), or `inpca trajectories`."
             )
-        return TiledMatrix.open(path)
+        return matrix
 
 
 def trajectories_path(ensemble: str | os.PathLike[str], name: str) -> Path:
@@ -147,11 +166,23 @@ def check_trajectories(path: str | os.PathLike[str]) -> list[Damage]:
     for number in range(len(store.s)):
         place = store.matrix_path(number)
         if place.exists():
-            found += [
-                Damage(f"{place.name}/{damage.key}", damage.reason)
-                for damage in check_matrix(place)
-            ]
+            damages = check_matrix(place)
+            found += [Damage(f"{place.name}/{one.key}", one.reason) for one in damages]
+        elif store.attrs.get(FINISHED):
+            found.append(Damage(place.name, f"is missing, though it was finished; {_AGAIN}"))
     return found
+
+
+def finish_trajectories(path: str | os.PathLike[str]) -> None:
+    """Note that the distances at every progress are there: what is absent from now on is damage.
+
+    Only for who holds the folder for writing.
+    """
+    root = read_root(Path(path))
+    if not root.attributes.get(FINISHED):
+        attributes = {**root.attributes, FINISHED: True}
+        content = root_bytes(root.arrays, attributes, root.index)
+        durable.write_bytes(root.path / METADATA, content)
 
 
 def delete_trajectories(path: str | os.PathLike[str]) -> None:

@@ -24,7 +24,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
-from inpca.store.deletion import forget_deletion
+from inpca.store.deletion import forget_deletion, record_deletion
 from inpca.store.files import (
     after_commit,
     commit_bytes,
@@ -128,6 +128,8 @@ class RunWriter:
         if not committed:
             schema.check_new_run_id(self.id, run_ids(self.path.parent))
         if restart or not committed:
+            if committed or lost_root(self.path):  # on purpose: it does not look lost meanwhile
+                record_deletion(self.path.parent.parent, self.id)
             delete_run(self.path)
         elif resume:
             self._resume(Run(self.path), config)
@@ -212,9 +214,11 @@ class RunWriter:
         """Commit what is staged inside, or forget it all if that fails."""
         try:
             yield
-            if self._n_committed == 0:  # a run of this id is no longer one that was deleted
-                forget_deletion(self.path.parent.parent, self.id)
+            first = self._n_committed == 0
             self._commit()
+            if first:  # a run of this id is no longer one that was deleted
+                with after_commit(self.path):
+                    forget_deletion(self.path.parent.parent, self.id)
         except BaseException:
             self._forget_staged()
             raise

@@ -103,3 +103,54 @@ def test_check__names_a_run_that_is_gone_though_distances_and_embeddings_are_of_
     reason = found(recorded)["runs/mlp.zarr"]
     assert "distances/train.zarr and embeddings/e.zarr name models of it" in reason
     assert "restore it from a copy" in reason
+
+
+def test_restarted_run__is_not_lost_while_its_first_checkpoint_is_awaited(recorded, monkeypatch):
+    monkeypatch.setattr("inpca.store.catalogue._SETTLED_NS", -(10**12))
+    inpca.pairwise_distances(recorded, out=recorded.distances_path("train"))
+    _ = recorded.models
+    writer = recorded.start_run("cnn", restart=True)
+    assert found(recorded) == {}
+    writer.close()
+    assert found(recorded) == {}
+    recorded.add_run("cnn", {"train": np.full((1, 30, 4), 0.25), "test": np.full((1, 7, 4), 0.25)})
+    assert not list((recorded.path / "deleted").iterdir())
+    shutil.rmtree(recorded.path / "runs" / "cnn.zarr")
+    assert list(found(recorded)) == ["runs/cnn.zarr"]
+
+
+def test_check_and_models__beside_runs_that_come_and_go__raise_no_alarm(recorded, script):
+    code = """
+import os, sys, time
+import numpy as np
+import inpca
+import inpca.store.ensemble
+path = sys.argv[1]
+child = os.fork()
+if child == 0:
+    ens, p = inpca.open_ensemble(path), {"train": np.full((2, 30, 4), 0.25)}
+    for _ in range(60):
+        ens.add_run("comes", p)
+        ens.delete_run("comes")
+    os._exit(0)
+rounds = 0
+while os.waitpid(child, os.WNOHANG)[0] == 0:
+    ens, rounds = inpca.open_ensemble(path), rounds + 1
+    assert ens.check() == [], ens.check()
+    assert {"cnn", "mlp"} <= set(ens.runs)
+assert rounds > 3, rounds
+"""
+    script(code, recorded.path)
+
+
+@pytest.mark.parametrize("folder", ["runs", "deleted", ".locks", "distances"])
+def test_folder_that_is_a_file_or_gone__is_named(recorded, folder):
+    shutil.rmtree(recorded.path / folder, ignore_errors=True)
+    (recorded.path / folder).write_bytes(b"")
+    try:
+        named = bool(found(recorded))
+        _ = recorded.models
+        recorded.start_run("new").close()
+    except DamagedStoreError as error:
+        named = folder in str(error)
+    assert named

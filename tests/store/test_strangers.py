@@ -139,6 +139,8 @@ HOSTILE = [
     (EMBEDDING, set_attribute("training", None)),
     (EMBEDDING, set_attribute("training", {"ensemble": None, "unheard_of": 1})),
     (EMBEDDING, set_attribute("grand_mean", "0")),
+    (EMBEDDING, set_attribute("frobenius_norm", 10**400)),
+    (EMBEDDING, set_attribute("names", "train")),
     (EMBEDDING, set_attribute("n_features_in", True)),
     (EMBEDDING, set_header("format_version", True)),
     (EMBEDDING, set_header("format_version", "1")),
