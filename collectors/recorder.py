@@ -1,6 +1,7 @@
 """What every collector shares: open the ensemble, ask the schedule, check, append, close."""
 
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class BaseRecorder:
         first one after it is recorded; `missed_steps` names it, and `close` logs it
     batches_per_epoch, epochs : the length of the training, for ``"paper"`` and ``"epochs"``; give
         both where you can. Without `batches_per_epoch` the steps must say it
-        (``epoch=step / len(loader)``) or are refused
+        (``epoch=step / len(loader)``) or are refused; with it, epochs that contradict it are
+        logged once
     n_classes : needed only where the predictions cannot tell
     resume : go on with a run that was cut off; steps that it has already are not recorded again
     restart : delete a run of this id, then start it again
@@ -175,6 +177,7 @@ class BaseRecorder:
         self.recorded_steps: list[int] = []
         self.missed_steps: list[int] = []
         self.n_missed = 0
+        self._batches_per_epoch = batches_per_epoch  # None once it was contradicted
         self._seen_step = -1
         self._unrecorded: _Unrecorded | None = None
         self._closed = False
@@ -198,6 +201,7 @@ class BaseRecorder:
             If `step` is no whole number, or `epoch` is no number.
         """
         step, epoch = whole_number(step, "`step`"), epoch_number(epoch)
+        self._compare(step, epoch)
         before = int(max(self._seen_step, self.last_step, -1))
         if step <= self._seen_step:  # offered again, or a step back: what is recorded decides
             before = int(max(self.last_step, -1))
@@ -207,6 +211,28 @@ class BaseRecorder:
         wanted, missed = wanted_steps(self.schedule, before, step, epoch)
         self._miss(missed)
         return wanted
+
+    def _compare(self, step: int, epoch: float) -> None:
+        """Log, once, an epoch that `batches_per_epoch` contradicts, however epochs are counted."""
+        batches = self._batches_per_epoch
+        if batches is None or math.isnan(epoch):
+            return
+        off = epoch - step / batches
+        if not epoch.is_integer():  # a fraction, which may begin at 0 or at 1
+            agrees = min(abs(off), abs(off - 1)) <= max(1.01 / batches, 0.01)
+        else:  # the epoch's number, from 0 or from 1
+            agrees = abs(off) <= 1 + 1.01 / batches
+        if not agrees:
+            self._batches_per_epoch = None
+            _log.warning(
+                "run %r: step %d is said to be epoch %g, but batches_per_epoch=%d makes it %g; "
+                "the schedule goes by batches_per_epoch, and the epoch is stored as it is said",
+                self.run,
+                step,
+                epoch,
+                batches,
+                step / batches,
+            )
 
     def _miss(self, steps: Sequence[int]) -> None:
         self.n_missed += len(steps)

@@ -450,6 +450,25 @@ def test_recorder__names_a_hold_that_is_no_number_of_bytes(tmp_path, hold):
         recorder(tmp_path / "e", hold=hold)
 
 
+@pytest.mark.parametrize("batches", [5, 1000])
+def test_recorder__logs_once_that_epochs_contradict_batches_per_epoch(tmp_path, batches, caplog):
+    agree = [
+        lambda step: step / batches,
+        lambda step: step // batches,
+        lambda step: 1 + step // batches,
+        lambda step: 1 + step / batches,
+        lambda step: round(step / batches, 2),
+        lambda _: math.nan,
+    ]
+    offered = [*range(1, 13), 3 * batches - 1, 3 * batches, 3 * batches + 1]
+    for k, epoch in enumerate([*agree, lambda step: 1.2 * step / batches]):
+        options = {"schedule": lambda *_: False, "batches_per_epoch": batches}
+        with recorder(tmp_path / "e", f"r{k}", **options) as rec:
+            for step in offered:
+                assert not rec.step(network(), step=step, epoch=epoch(step))
+            assert caplog.text.count("batches_per_epoch=") == (k == len(agree))
+
+
 # -- precision --
 
 
