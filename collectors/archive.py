@@ -1,6 +1,8 @@
 """Import predictions that other programs saved; `collectors.formats` says what files must hold."""
 
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -249,10 +251,12 @@ def _in_order(job: _Import, files: list[Path]) -> list[_Part]:
         If that leaves the order open: some tell steps and others do not, or two have the same.
     """
     spans: dict[Path, tuple[int, int]] = {}
+    epochs: dict[Path, float] = {}
     counted = []
     for file in files:
         with job.open(file) as archive:
             spans[file] = int(archive.step[0]), int(archive.step[-1])
+            epochs[file] = float(archive.epoch[0])
             if not archive.tells_steps:
                 counted.append(file)
                 _refuse_uncounted(archive)
@@ -263,7 +267,9 @@ def _in_order(job: _Import, files: list[Path]) -> list[_Part]:
             "steps into all files of the run."
         )
     if counted:
-        return [_Part(file, step) for step, file in ordered(files).items()]
+        by_name = ordered(files)
+        _refuse_other_order(by_name, epochs)
+        return [_Part(file, step) for step, file in by_name.items()]
     in_order = sorted(spans, key=lambda file: spans[file])
     for one, after in pairwise(in_order):
         if spans[one][1] >= spans[after][0]:
@@ -273,6 +279,18 @@ def _in_order(job: _Import, files: list[Path]) -> list[_Part]:
                 "them as runs of their own."
             )
     return [_Part(file) for file in in_order]
+
+
+def _refuse_other_order(by_name: Mapping[int, Path], epochs: Mapping[Path, float]) -> None:
+    """Refuse an order of names that the epochs in the files contradict."""
+    known = [(step, file) for step, file in by_name.items() if epochs[file] == epochs[file]]
+    for (step, one), (later, after) in pairwise(known):
+        if epochs[one] > epochs[after]:
+            raise InputError(
+                f"{after} tells epoch {epochs[after]:g} and {one} tells {epochs[one]:g}, but their "
+                f"names tell steps {later} and {step}, the other way round; correct the names, or "
+                "write the steps into the files."
+            )
 
 
 def _refuse_uncounted(archive: ArchivedRun) -> None:
@@ -383,19 +401,34 @@ def pairs(words: Iterable[str], option: str) -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
+# What is a number in a configuration: 3, -1, 0.5, 1e-3; not 007, 1_000, or digits of other scripts.
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
+_DECIMAL = re.compile(
+    r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:inf|infinity|nan)",
+    re.IGNORECASE,
+)
+
+
 def plain_value(text: str) -> Any:
     """A configuration's value: truth value, whole number, number or text, in that order.
 
-    >>> [plain_value(text) for text in ("true", "3", "1e-3", "sgd")]
-    [True, 3, 0.001, 'sgd']
+    Text stays text where a number would lose what was written: ``007``, ``1_000``, digits of
+    another script, a number beyond the range of float64.
+
+    >>> [plain_value(text) for text in ("true", "3", "1e-3", "sgd", "007")]
+    [True, 3, 0.001, 'sgd', '007']
     """
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
-    for convert in (int, float):
+    if _WHOLE.fullmatch(text):
         try:
-            return convert(text)
-        except ValueError:  # not this one: the next, or text
-            continue
+            return int(text)
+        except ValueError:  # thousands of digits
+            return text
+    if _DECIMAL.fullmatch(text):
+        number = float(text)
+        beyond = math.isinf(number) and any(map(str.isdigit, text))
+        return text if beyond else number
     return text
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from collectors.loaders import check_loaders
 from collectors.recorder import CallbackOptions, DivergedError
-from collectors.schedule import AtSteps, paper_steps_until
+from collectors.schedule import PaperSchedule
 from collectors.torch import Forward, Recorder
 from collectors.undisturbed import generators_restored
 from inpca.errors import InputError
@@ -91,8 +91,7 @@ class TrainingRecorder:
         """Arguments of the recorder that say how long the training is, as its schedule needs it."""
         updates, last = length.updates_per_epoch, length.last_step
         if self._schedule == "paper" and last is not None:
-            steps = frozenset(paper_steps_until(last, updates))
-            return {"schedule": AtSteps(steps, wants_end=True)}
+            return {"schedule": PaperSchedule(updates, last_step=last)}
         if self._schedule == "epochs" and last is not None and last >= updates:
             return {"batches_per_epoch": updates, "epochs": last // updates}
         return {"batches_per_epoch": updates} if self._schedule in ("paper", "epochs") else {}

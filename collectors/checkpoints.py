@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from collectors.recorder import BaseRecorder, DivergedError
+from collectors.schedule import positive
 from collectors.steps import StepOf, by_epochs, ordered
 from collectors.torch import Forward, Recorder
 from collectors.torch_files import load_torch
@@ -97,8 +98,11 @@ def replay(
         or its weights do not fit the network (naming the file; the checkpoints before it stay), a
         new file lies before the run's last step, or for what `collectors.torch.Recorder` refuses.
     """
+    if batches_per_epoch is not None:
+        batches_per_epoch = positive(batches_per_epoch, "batches_per_epoch")
     look_inside = partial(_content, allow_pickle=allow_pickle)
-    files = ordered_by_step(checkpoints, step, look_inside)
+    unread: list[InputError] = []
+    files = ordered_by_step(checkpoints, step, look_inside, unread)
     if step is None and batches_per_epoch is not None and by_epochs([*files.values()], look_inside):
         raise InputError(
             "`batches_per_epoch` (--batches-per-epoch) needs steps, but the files tell epochs "
@@ -130,6 +134,8 @@ def replay(
                 epoch = math.nan if batches_per_epoch is None else at / batches_per_epoch
                 with _naming(file):
                     recorder.record(model, step=at, epoch=epoch)
+        if unread:
+            raise unread[0]
         report(len(files), len(files), "")
     return recorder.n_recorded
 
@@ -138,8 +144,11 @@ def ordered_by_step(
     checkpoints: PathLike | Iterable[PathLike],
     step: StepOf | Iterable[int] | None = None,
     look_inside: Callable[[Path], Any] | None = None,
+    unread: list[InputError] | None = None,
 ) -> dict[int, Path]:
     """Step → file, in the order of steps; `checkpoints` and `step` as for `replay`.
+
+    `look_inside` and `unread` are those of `collectors.steps.ordered`.
 
     Raises
     ------
@@ -157,7 +166,7 @@ def ordered_by_step(
             "`step` lists steps, but `checkpoints` is a pattern, whose files have no order; list "
             "the files as well, or pass a function of the path."
         )
-    return ordered(files, step, look_inside)
+    return ordered(files, step, look_inside, unread)
 
 
 def _content(file: Path, *, allow_pickle: bool) -> Any:
@@ -190,12 +199,13 @@ def step_by_pattern(pattern: str) -> Callable[[Path], int]:
 
 
 def _number(found: re.Match[str] | None, path: Path) -> int:
-    if found is None or not found[1].isdigit():
+    text = "" if found is None else found[1] or ""
+    if not (text.isascii() and text.isdecimal()):
         raise InputError(
             f"No step can be read from the name of {path}; rename it, or say where the step is "
             "with step=… (--step-pattern)."
         )
-    return int(found[1])
+    return int(text)
 
 
 def weights_of(content: Any, key: str | None, prefix: str, file: Path) -> dict[str, torch.Tensor]:

@@ -1,9 +1,11 @@
 """What every collector shares: open the ensemble, ask the schedule, check, append, close."""
 
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -16,6 +18,7 @@ from collectors.schedule import ScheduleArgument, Wanting, as_schedule, wanted_s
 from inpca import create_ensemble, open_ensemble
 from inpca.errors import InputError
 from inpca.predictions import Kind
+from inpca.store.intake import epoch_number, whole_number
 from inpca.store.samples import difference_of_labels
 from inpca.store.schema import check_config, check_run_id
 from inpca.units import count
@@ -23,6 +26,7 @@ from inpca.units import count
 Labels = NDArray[np.int64]
 _log = logging.getLogger("inpca")
 _SHOWN_STEPS = 8
+_KEPT_STEPS = 10_000
 
 
 class DivergedError(InputError):
@@ -108,7 +112,8 @@ class BaseRecorder:
         first one after it is recorded; `missed_steps` names it, and `close` logs it
     batches_per_epoch, epochs : the length of the training, for ``"paper"`` and ``"epochs"``; give
         both where you can. Without `batches_per_epoch` the steps must say it
-        (``epoch=step / len(loader)``) or are refused
+        (``epoch=step / len(loader)``) or are refused; with it, epochs that contradict it are
+        logged once
     n_classes : needed only where the predictions cannot tell
     resume : go on with a run that was cut off; steps that it has already are not recorded again
     restart : delete a run of this id, then start it again
@@ -123,7 +128,9 @@ class BaseRecorder:
     Attributes
     ----------
     recorded_steps : steps of the run's checkpoints
-    missed_steps : steps that the schedule wants and that were never offered to `step`
+    missed_steps : steps that the schedule wants and that were never offered to `step`; of very
+        many the first 10,000
+    n_missed : how many these are in all
     n_recorded, n_before : checkpoints recorded by this recorder, and those the run had before
 
     Raises
@@ -163,12 +170,14 @@ class BaseRecorder:
         self._labels: dict[str, Labels] = {}
         self._expected_classes = 0  # of the ensemble, once it is there
         self._writer: Any = None
-        self._hold = hold
+        self._hold = _bytes_held(hold)
         self._held: list[_Checkpoint] = []
         self._check_inputs = check_inputs
         self._inputs: Inputs = {}
         self.recorded_steps: list[int] = []
         self.missed_steps: list[int] = []
+        self.n_missed = 0
+        self._batches_per_epoch = batches_per_epoch  # None once it was contradicted
         self._seen_step = -1
         self._unrecorded: _Unrecorded | None = None
         self._closed = False
@@ -185,7 +194,14 @@ class BaseRecorder:
         """Whether the schedule wants this step, or one before it that was not offered.
 
         Steps of a resumed run's past are not wanted.
+
+        Raises
+        ------
+        InputError
+            If `step` is no whole number, or `epoch` is no number.
         """
+        step, epoch = whole_number(step, "`step`"), epoch_number(epoch)
+        self._compare(step, epoch)
         before = int(max(self._seen_step, self.last_step, -1))
         if step <= self._seen_step:  # offered again, or a step back: what is recorded decides
             before = int(max(self.last_step, -1))
@@ -193,8 +209,34 @@ class BaseRecorder:
         if step <= self.last_step:
             return False
         wanted, missed = wanted_steps(self.schedule, before, step, epoch)
-        self.missed_steps += missed
+        self._miss(missed)
         return wanted
+
+    def _compare(self, step: int, epoch: float) -> None:
+        """Log, once, an epoch that `batches_per_epoch` contradicts, however epochs are counted."""
+        batches = self._batches_per_epoch
+        if batches is None or math.isnan(epoch):
+            return
+        off = epoch - step / batches
+        if not epoch.is_integer():  # a fraction, which may begin at 0 or at 1
+            agrees = min(abs(off), abs(off - 1)) <= max(1.01 / batches, 0.01)
+        else:  # the epoch's number, from 0 or from 1
+            agrees = abs(off) <= 1 + 1.01 / batches
+        if not agrees:
+            self._batches_per_epoch = None
+            _log.warning(
+                "run %r: step %d is said to be epoch %g, but batches_per_epoch=%d makes it %g; "
+                "the schedule goes by batches_per_epoch, and the epoch is stored as it is said",
+                self.run,
+                step,
+                epoch,
+                batches,
+                step / batches,
+            )
+
+    def _miss(self, steps: Sequence[int]) -> None:
+        self.n_missed += len(steps)
+        self.missed_steps += islice(steps, max(0, _KEPT_STEPS - len(self.missed_steps)))
 
     @property
     def wants_end(self) -> bool:
@@ -259,7 +301,7 @@ class BaseRecorder:
 
     def _tell_missed(self) -> None:
         """Log which wanted steps were never offered, and what was recorded in their place."""
-        unreached: list[int] = []
+        unreached: Sequence[int] = []
         if isinstance(self.schedule, Wanting):
             unreached = self.schedule.after(self._reached)
         if self.missed_steps:
@@ -268,16 +310,16 @@ class BaseRecorder:
                 "after each was recorded; offer every update to `step`, or choose "
                 "schedule='epochs'",
                 self.run,
-                _steps_line(self.missed_steps),
+                _steps_line(self.missed_steps, self.n_missed),
             )
         if unreached:
             _log.warning(
                 "run %r ended at step %d, before steps that the schedule wants (%s)",
                 self.run,
                 self._reached,
-                _steps_line(unreached),
+                _steps_line(unreached, len(unreached)),
             )
-        self.missed_steps += unreached
+        self._miss(unreached)
 
     def release(self) -> None:
         """End the run after an error: as `close`, without a word on what it lacks."""
@@ -314,6 +356,7 @@ class BaseRecorder:
         """Check one checkpoint against the run's sample sets and commit it."""
         if self._closed:
             raise InputError(f"Run {self.run!r} is closed; make a new recorder to record more.")
+        step, epoch = whole_number(step, "`step`"), epoch_number(epoch)
         for name in self._set_names:
             self._check_values(name, predictions[name], step)
         if self._writer is None:
@@ -416,7 +459,15 @@ class BaseRecorder:
             )
 
 
-def _steps_line(steps: list[int]) -> str:
+def _steps_line(steps: Sequence[int], n_steps: int) -> str:
     """Some steps for a message: the first few, and how many there are."""
     shown = ", ".join(map(str, steps[:_SHOWN_STEPS]))
-    return shown if len(steps) <= _SHOWN_STEPS else f"{shown}, …: {len(steps):,} in all"
+    return shown if n_steps <= _SHOWN_STEPS else f"{shown}, …: {n_steps:,} in all"
+
+
+def _bytes_held(hold: Any) -> int:
+    """The argument `hold`: bytes, 0 or more."""
+    n_bytes = whole_number(hold, "`hold` (bytes, such as 1_000_000_000)")
+    if n_bytes < 0:
+        raise InputError(f"`hold` must be 0 bytes or more, not {n_bytes}.")
+    return n_bytes

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from collectors.inputs import InputDigest
 from collectors.recorder import BaseRecorder, Labels, RunOptions
-from collectors.schedule import AtSteps, ScheduleArgument, every, paper_steps
+from collectors.schedule import AtSteps, ScheduleArgument, every, paper_steps, positive
 from inpca.errors import InputError
 
 Estimator = TypeVar("Estimator")
@@ -177,6 +177,7 @@ def record_partial_fit(
         raise InputError(
             f"`train` must name one of the sample sets {', '.join(sample_sets)}, not {train!r}."
         )
+    epochs, batch_size = positive(epochs, "epochs"), positive(batch_size, "batch_size")
     X, y = sample_sets[train]
     y = np.asarray(y)
     per_epoch = -(-len(y) // batch_size)

@@ -3,10 +3,11 @@
 A name may hold many numbers: ``resnet18-epoch=3-val_loss=0.78-v1.ckpt``. A number counts as the
 step where the name says so (``step=120``), where the file does (``global_step``, as Lightning
 writes it), or where it is the only one, or the only one that differs from file to file. Nothing is
-guessed: decimals, ``10k``, and names in which several numbers differ are refused.
+guessed: decimals, ``10k``, negative numbers, digits in groups (``1_000``), and names in which
+several numbers differ are refused. Counts of another thing, such as ``max_steps=1000`` and
+``steps_per_epoch=100``, are no steps.
 """
 
-import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inpca.errors import InputError
+from inpca.store.intake import whole_number
 
 # What is said inside files, the surest first.
 _STEP_KEYS = (
@@ -22,13 +24,53 @@ _STEP_KEYS = (
 )  # fmt: skip
 _EPOCH_KEYS = ("epoch", "epochs")
 
-_AFTER_WORD = r"[=_\- ]?(\d[\w.]*)"
-_STEP_WORD = re.compile(
-    rf"(?<![a-z])(?:global[_-]?)?(?:steps?|iter(?:ation)?s?|updates?){_AFTER_WORD}", re.IGNORECASE
+# A key, the word before it that may make it another key, and what follows it up to the number.
+_KEY = r"(?:(?<![a-z])(?P<before>[a-z]+)(?P<joint>[_-]))?(?<![a-z])(?P<key>{})(?P<sign>[=_\- ]?)"
+_STEP_WORD = re.compile(_KEY.format(r"(?:global)?(?:steps?|iter(?:ation)?s?|updates?)"), re.I)
+_EPOCH_WORD = re.compile(_KEY.format(r"(?:epochs?|ep)"), re.I)
+# The number after a key, and all that touches it: 120, 1.5, 10k, -5, 1_000, 1'000.
+_AFTER_KEY = re.compile(r"[-+−]?[0-9](?:\w|[.,'’ ](?=\d))*")
+# Words before a key that make it the number of something else.
+_COUNTED = frozenset(
+    [
+        "max",
+        "min",
+        "total",
+        "warmup",
+        "up",
+        "num",
+        "n",
+        "per",
+        "every",
+        "decay",
+        "accumulation",
+        "accum",
+    ]
 )
-_EPOCH_WORD = re.compile(rf"(?<![a-z])(?:epochs?|ep){_AFTER_WORD}", re.IGNORECASE)
+# Words before a key that leave it what it is.
+_SAME = frozenset(
+    [
+        "global",
+        "train",
+        "training",
+        "optimizer",
+        "at",
+        "model",
+        "net",
+        "network",
+        "ckpt",
+        "checkpoint",
+        "weights",
+        "state",
+    ]
+)
 # A number, with whatever makes it another one than its digits say: 0.78, 10k, 1e-3.
-_NUMBER = re.compile(r"\d+(?:\.\d+)*(?:[eE][-+]?\d+)?[A-Za-z]*")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)*(?:[eE][-+]?[0-9]+)?[A-Za-z]*")
+# Several numbers, or one that is written in groups of digits or with a decimal comma; a negative.
+_UNCLEAR = re.compile(
+    r"(?<![0-9])[0-9]+(?:[,'’][0-9]+)+|(?<![0-9.])[1-9][0-9]{0,2}(?:[_ ][0-9]{3})+(?![0-9])"
+    r"|(?:(?<![A-Za-z0-9)\]])-|−)[0-9]+"
+)
 # A folder that holds one checkpoint, as Hugging Face's Trainer makes them.
 _FOLDER = re.compile(r"(?:checkpoint|ckpt|global_?step|step|epoch)[-_=]?\d+", re.IGNORECASE)
 # What Lightning adds to a name that is taken.
@@ -51,6 +93,7 @@ def ordered(
     files: Sequence[Path],
     step: StepOf | Iterable[int] | None = None,
     look_inside: Callable[[Path], Any] | None = None,
+    unread: list[InputError] | None = None,
 ) -> dict[int, Path]:
     """Step → file, in the order of steps.
 
@@ -60,6 +103,8 @@ def ordered(
     step : the step of a path, or the steps of `files`, one each; by default what the files and
         their names tell
     look_inside : what a file holds, for those whose name has no ``step=…``
+    unread : where it is given and a file cannot be looked into, the files that come before it by
+        name are returned, and the error is added to this list
 
     Raises
     ------
@@ -67,17 +112,23 @@ def ordered(
         If a step cannot be told, or two files have the same.
     """
     if step is None:
-        steps = steps_told(files, look_inside)
+        files, steps = _told_before(files, look_inside, unread)
     elif callable(step):
-        steps = [int(step(file)) for file in files]
+        steps = [step(file) for file in files]
+    elif not isinstance(step, Iterable):
+        raise InputError(
+            "`step` must be a function of the path, or list one step for each file, not "
+            f"{step!r}; pass [{step!r}] for one file."
+        )
     else:
-        steps = [operator.index(one) for one in step]
+        steps = list(step)
         if len(steps) != len(files):
             raise InputError(
                 f"`step` must have one number for each of the {len(files)} files, not {len(steps)}."
             )
     found: dict[int, Path] = {}
-    for file, at in zip(files, steps):
+    for file, told in zip(files, steps):
+        at = whole_number(told, f"`step`, for {file},")
         if at in found:
             raise InputError(
                 f"{found[at]} and {file} are both of step {at}; leave one of them out, or say with "
@@ -102,6 +153,45 @@ def steps_told(files: Sequence[Path], look_inside: Callable[[Path], Any] | None)
                 f"or {_CURE}."
             )
     return _by_numbers(files, names)
+
+
+def _told_before(
+    files: Sequence[Path],
+    look_inside: Callable[[Path], Any] | None,
+    unread: list[InputError] | None,
+) -> tuple[Sequence[Path], list[int]]:
+    """The files that come before the first that cannot be read, and their steps; see `ordered`."""
+    if look_inside is None or unread is None:
+        return files, steps_told(files, look_inside)
+    contents: dict[Path, Any] = {}
+    errors: dict[Path, InputError] = {}
+
+    def look(file: Path) -> Any:
+        if file not in contents and file not in errors:
+            try:
+                contents[file] = _counters(look_inside(file))
+            except InputError as error:
+                errors[file] = error
+        return contents.get(file)
+
+    told = {file: _told(file, name, look) for file, name in zip(files, _names(files))}
+    if not errors:
+        return files, steps_told(files, look)
+    error = next(iter(errors.values()))
+    try:
+        place = dict(zip(files, steps_told(files, None)))
+    except InputError:  # the names give no order, so none is known to come before it
+        raise error from None
+    before = [one for one in files if place[one] < min(place[bad] for bad in errors)]
+    before.sort(key=place.__getitem__)
+    inside = [told[file].step for file in before]
+    steps = [step for step in inside if step is not None]
+    if not steps:
+        steps = [place[file] for file in before]
+    if not before or len(steps) < len(before) or steps != sorted(steps):
+        raise error
+    unread.append(errors[min(errors, key=place.__getitem__)])
+    return before, steps
 
 
 def by_epochs(files: Sequence[Path], look_inside: Callable[[Path], Any] | None) -> bool:
@@ -136,29 +226,90 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 
 def _told(file: Path, name: str, look_inside: Callable[[Path], Any] | None) -> Told:
-    step, epoch = _after_word(_STEP_WORD, name, file), _after_word(_EPOCH_WORD, name, file)
-    if step is None and look_inside is not None:
+    step, sure = _after_word(_STEP_WORD, name, file)
+    epoch, _ = _after_word(_EPOCH_WORD, name, file)
+    # Such as lr_step=3: the step, unless there is anything else that may be.
+    doubtful = step is not None and not sure
+    if doubtful and epoch is not None:
+        raise InputError(
+            f"The name of {file} tells epoch {epoch} and {step} of what may be its step; {_CURE}."
+        )
+    if (step is None or doubtful) and look_inside is not None:
         content = look_inside(file)
-        step = _under(content, _STEP_KEYS)
+        inside = _under(content, _STEP_KEYS)
+        if doubtful and inside not in (None, step):
+            raise InputError(
+                f"{file} holds step {inside}, and its name tells {step} of what may be its step; "
+                f"{_CURE}."
+            )
+        step = step if doubtful else inside
         # A number in the name is surer than an epoch in the file, which few count alike.
         if epoch is None and not _NUMBER.search(name):
             epoch = _under(content, _EPOCH_KEYS)
     return Told(step, epoch)
 
 
-def _after_word(word: re.Pattern[str], name: str, file: Path) -> int | None:
-    found = {match.strip(".").split("_")[0] for match in word.findall(name)}
+def _after_word(word: re.Pattern[str], name: str, file: Path) -> tuple[int | None, bool]:
+    """The number after a key in a name, and whether that key is no part of another."""
+    found: dict[str, bool] = {}
+    for match in word.finditer(name):
+        number = _AFTER_KEY.match(name, match.end())
+        if number is not None and not _counts(match):
+            text = number[0].rstrip("._") or number[0]
+            found[text] = found.get(text, False) or _is_whole(match)
     if len(found) > 1:
         raise InputError(
             f"The name of {file} tells several steps or epochs ({', '.join(sorted(found))}); "
             f"{_CURE}."
         )
     if not found:
-        return None
-    number = found.pop()
-    if not number.isdigit():
-        raise InputError(f"The name of {file} tells {number!r}, which is no whole number; {_CURE}.")
-    return int(number)
+        return None, True
+    ((text, sure),) = found.items()
+    return _whole(_before_words(text), file), sure
+
+
+def _counts(match: re.Match[str]) -> bool:
+    """Whether a key is the number of something else: ``max_steps``, ``warmup_epochs``."""
+    before, key = (match["before"] or "").lower(), match["key"].lower()
+    if before in ("num", "n"):
+        return key != "updates"
+    other = match["joint"] == "_" and key.endswith("s") and before not in _SAME
+    return before in _COUNTED or other
+
+
+def _without_counts(name: str) -> str:
+    """A name without the numbers that are told to be of something else."""
+    for match in [*_STEP_WORD.finditer(name), *_EPOCH_WORD.finditer(name)]:
+        number = _AFTER_KEY.match(name, match.end())
+        if number is not None and _counts(match):
+            return _without_counts(name[: match.end()] + name[number.end() :])
+    return name
+
+
+def _is_whole(match: re.Match[str]) -> bool:
+    """Whether a key is a word of its own, and not such as ``lr_step``."""
+    return match["joint"] != "_" or (match["before"] or "").lower() in _SAME
+
+
+def _before_words(text: str) -> str:
+    """``7_final`` without its words: ``7``; digits in groups and what touches a number stay."""
+    return re.sub(r"(?<=[0-9])_[A-Za-z]\w*$", "", text)
+
+
+def _whole(text: str, file: Path) -> int:
+    """The number that a name tells, where its digits and nothing else are it."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    what = "is no whole number of 0 or more"
+    if re.fullmatch(r"[0-9]+(?:[_,'’ ][0-9]+)+", text):
+        what = "may be one number in groups of digits, or several"
+    raise InputError(f"The name of {file} tells {text!r}, which {what}; {_CURE}.")
+
+
+def _counters(content: Any) -> dict[str, Any]:
+    """Of what a file holds the steps and epochs alone, so that no weights are kept."""
+    held = ((key, _under(content, [key])) for key in (*_STEP_KEYS, *_EPOCH_KEYS))
+    return {key: value for key, value in held if value is not None}
 
 
 def _under(content: Any, keys: Sequence[str]) -> int | None:
@@ -176,12 +327,19 @@ def _under(content: Any, keys: Sequence[str]) -> int | None:
 
 def _by_numbers(files: Sequence[Path], names: Sequence[str]) -> list[int]:
     """The only number in each name, or the only one that differs between names that are alike."""
+    names = [_without_counts(name) for name in names]
     numbers = [_NUMBER.findall(name) for name in names]
     for file, found in zip(files, numbers):
         if not found:
             raise InputError(
                 f"No step can be read from the name of {file}; rename it, or say where the step is "
                 "with step=… (--step-pattern)."
+            )
+    for file, name in zip(files, names):
+        if unclear := _UNCLEAR.search(name):
+            raise InputError(
+                f"The name of {file} tells {unclear[0]!r}, which may be one number, or several, "
+                f"or below 0; {_CURE}."
             )
     alike = len({_NUMBER.sub("#", name) for name in names}) == 1
     places = range(len(numbers[0])) if alike else range(0)

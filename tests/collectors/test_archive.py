@@ -506,3 +506,26 @@ def test_torch_files__refused_object_is_called_by_its_name_of_today(tmp_path):
     torch.save({"x": subprocess.Popen}, tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"\(subprocess\.Popen\)"):
         load_torch(tmp_path / "a.pt")
+
+
+def test_files_of_one_run__refuses_names_against_the_epochs_in_the_files(tmp_path, probs, labels):
+    for name, k, epoch in (("x1", 0, 9), ("x2", 1, None), ("x3", 2, 7)):
+        told = {} if epoch is None else {"epoch": [epoch]}
+        np.savez(tmp_path / f"{name}.npz", predictions=probs[k], labels=labels, **told)
+    files = [tmp_path / f"x{n}.npz" for n in (1, 2, 3)]
+    with pytest.raises(InputError, match=r"x3\.npz tells epoch 7 and .*x1\.npz tells 9, but"):
+        import_arrays(files, tmp_path / "e", as_run="a")
+    assert not (tmp_path / "e").exists()
+    np.savez(files[0], predictions=probs[0], labels=labels, epoch=[7])
+    import_arrays(files, tmp_path / "e", as_run="a")
+    assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("text", ["007", "00.5", "1_000", "１", "１.5", "1e400", " 7", "7" * 5000])
+def test_plain_value__leaves_text_that_a_number_would_not_give_back(text):
+    assert plain_value(text) == text
+
+
+def test_plain_value__takes_plain_numbers():
+    texts = ("0", "-3", "+3", "1.", ".5", "1E-3", "inf", "0.0")
+    assert [plain_value(text) for text in texts] == [0, -3, 3, 1.0, 0.5, 0.001, float("inf"), 0.0]

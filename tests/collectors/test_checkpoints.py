@@ -203,6 +203,13 @@ LIGHTNING = [
         (["net-3.pt"], [3]),
         (["a-3.pt", "b-5.pt"], [3, 5]),
         (["iteration0003.pth"], [3]),
+        (["max_steps=1000-epoch=3.pt"], [3]),
+        (["max-steps=1000-epoch=3.pt"], [3]),
+        (["steps_per_epoch=100_epoch=3.pt"], [3]),
+        (["warmup_steps=100-epoch=3.pt", "warmup_steps=100-epoch=4.pt"], [3, 4]),
+        (["num_epochs=90-epoch=3-step=40.pt"], [40]),
+        (["max_steps=1000-net-7.pt"], [7]),
+        (["vgg_step_7.pt", "vgg_step_8.pt"], [7, 8]),
     ],
 )
 def test_ordered__takes_the_number_that_is_the_step(tmp_path, names, steps):
@@ -224,6 +231,19 @@ def test_ordered__takes_the_number_that_is_the_step(tmp_path, names, steps):
         (["a-3.pt", "b-5-6.pt"], r"b-5-6\.pt has several numbers"),
         (["lr_step=3-step=9.pt"], r"several steps or epochs \(3, 9\)"),
         (["epoch=0.ckpt", "epoch=0-v1.ckpt"], r"epoch=0-v1\.ckpt are both of step 0"),
+        (["step=1_000.pt", "step=2_000.pt", "step=500.pt"], r"step=1_000\.pt tells '1_000'"),
+        (["step_1,000.pt"], "'1,000', which may be one number in groups"),
+        (["step=1 000.pt"], "'1 000', which may be"),
+        (["step=1'000.pt"], "1'000.*, which may be"),
+        (["net_1_000.pt", "net_2_000.pt"], "'1_000', which may be one number, or several"),
+        (["net-0,78.pt", "net-0,61.pt"], "'0,78', which may be"),
+        (["epoch=2-step=-5.pt"], r"'-5', which is no whole number of 0 or more.*--step-pattern"),
+        (["x=-5.pt"], "'-5', which may be .* below 0"),
+        (["step=1².pt"], "'1²', which is no whole"),
+        (["step=１.pt"], "No step can be read"),
+        (["warmup_steps=100.pt"], "No step can be read"),
+        (["lr_step=3-epoch=9.pt"], "tells epoch 9 and 3 of what may be its step"),
+        ([f"step={2**63}.pt"], "`step`, for .*must be whole numbers"),
         (["best-v1.ckpt"], r"No step can be read from the name of .*best-v1\.ckpt"),
         (["step=3.pt", "last.pt"], r"step=3\.pt tells its step and .*last\.pt does not"),
     ],
@@ -255,6 +275,53 @@ def test_replay__takes_a_list_of_steps_for_a_list_of_files(tmp_path, sets):
         replay(files, tmp_path / "g", "a", network, sets, step=[90])
     with pytest.raises(InputError, match="is a pattern, whose files have no order"):
         replay(tmp_path / "*.pt", tmp_path / "g", "a", network, sets, step=[90, 10])
+
+
+@pytest.mark.parametrize("wrong", [1.9, True, None, "0"])
+def test_ordered__refuses_steps_that_are_no_whole_numbers_and_names_the_file(tmp_path, wrong):
+    files = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    for step in (lambda _: wrong, [0, wrong], 1.9):
+        with pytest.raises(InputError, match="`step`"):
+            ordered(files, step)
+    assert [*ordered(files, [1.0, np.int64(2)])] == [1, 2]
+
+
+def test_ordered__refuses_a_key_that_may_be_the_step_where_the_file_tells_another(tmp_path):
+    with pytest.raises(InputError, match="holds step 500, and its name tells 3"):
+        ordered([tmp_path / "lr_step=3.pt"], None, lambda _: {"global_step": 500})
+
+
+@pytest.mark.parametrize("name", ["epoch={}.pt", "net-{}.pt", "step={}.pt"])
+@pytest.mark.parametrize("inside", [{}, {"global_step": 70}])
+def test_replay__records_what_comes_before_a_file_that_is_half_written(
+    tmp_path, sets, name, inside
+):
+    def save(at):
+        told = {key: at * value for key, value in inside.items()}
+        torch.save({"w": network(at).state_dict(), **told}, tmp_path / name.format(at))
+
+    def run():
+        return replay(tmp_path / "*.pt", tmp_path / "e", "a", network, sets, key="w")
+
+    for at in (9, 10):
+        save(at)
+    (tmp_path / name.format(11)).write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"11\.pt cannot be read"):
+        run()
+    factor = 70 if inside and name != "step={}.pt" else 1
+    steps = inpca.open_ensemble(tmp_path / "e").models["step"].tolist()
+    assert steps == [9 * factor, 10 * factor]
+    save(11)
+    assert run() == 1
+    (tmp_path / name.format(9)).write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"9\.pt cannot be read"):
+        replay(tmp_path / "*.pt", tmp_path / "f", "a", network, sets, key="w")
+
+
+@pytest.mark.parametrize("wrong", [2.5, 0, "9"])
+def test_replay__names_batches_per_epoch_that_are_no_whole_number(folder, sets, wrong):
+    with pytest.raises(InputError, match="`batches_per_epoch` must be"):
+        replay(folder / "w/*.pt", folder / "e", "a", network, sets, batches_per_epoch=wrong)
 
 
 def test_replay__holds_its_inputs_to_those_of_other_runs_unless_told_not_to(folder, sets):

@@ -136,3 +136,66 @@ def test_epochs__goes_on_in_the_middle_of_a_training():
 def test_epochs__refuses_epochs_that_do_not_tell(epoch):
     with pytest.raises(InputError, match=r"schedule='epochs' cannot tell .* batches_per_epoch"):
         due(as_schedule("epochs"), range(1, 6), epoch)
+
+
+# -- any step, any length --
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"batches_per_epoch": 1}, {"batches_per_epoch": 1, "epochs": 10**15}]
+)
+@pytest.mark.parametrize("name", ["paper", "epochs"])
+@pytest.mark.parametrize("step", [10**12, 2**63 - 1])
+def test_schedules__count_what_lies_before_a_huge_step_without_writing_it_out(name, known, step):
+    schedule = as_schedule(name, **known)
+    wanted, missed = wanted_steps(schedule, -1, step, float(step))
+    assert wanted
+    assert len(missed) == len(missed[:]) >= (0 if name == "epochs" and not known else 10**10)
+    assert len(schedule.after(0)) == len(schedule.after(0)[:])
+
+
+@given(batches=st.integers(1, 30), epochs=st.integers(1, 120), data=st.data())
+def test_paper__between_any_two_steps_are_those_of_the_list(batches, epochs, data):
+    end = batches * epochs
+    before = data.draw(st.integers(-1, end))
+    step = data.draw(st.integers(before + 1, end + 20))
+    schedule = as_schedule("paper", batches, epochs)
+    steps = paper_steps(batches, epochs)
+    expected = [one for one in steps if before < one <= step]
+    assert [*schedule.between(before, step, step / batches)] == expected
+    assert [*schedule.after(before)] == [one for one in steps if one > before]
+    assert expected == [one for one in range(before + 1, step + 1) if schedule(one, 0)]
+    assert [*schedule.after(before)[1:-1]] == [one for one in steps if one > before][1:-1]
+
+
+@pytest.mark.parametrize("wrong", [2.5, "3", True, float("nan"), 10**30])
+@pytest.mark.parametrize("name", ["batches_per_epoch", "epochs"])
+def test_as_schedule__names_a_length_that_is_no_whole_number(name, wrong):
+    for schedule in ("paper", "epochs", [0, 1]):
+        with pytest.raises(InputError, match=f"`{name}` must be whole numbers"):
+            as_schedule(schedule, **{name: wrong})
+
+
+def test_as_schedule__names_steps_that_are_none_and_takes_whole_floats():
+    for wrong in ([0, 2.5], ["0"], [None], "every"):
+        with pytest.raises(InputError, match="`schedule`"):
+            as_schedule(wrong)
+    with pytest.raises(InputError, match="`n` must be whole numbers"):
+        every(2.5)
+    assert as_schedule([0, 6.0]).steps == {0, 6}
+    assert every(6.0)(6, 0)
+    assert as_schedule("epochs", 6.0, 2.0).after(0)[:] == range(6, 13, 6)
+
+
+def test_as_schedule__refuses_a_list_without_end():
+    with pytest.raises(InputError, match=r"`schedule` must give at most 1,000,000.*every"):
+        as_schedule(range(10**12))
+    with pytest.raises(InputError, match="`epochs` must give at most"):
+        paper_steps(1, 10**12)
+    with pytest.raises(InputError, match="The updates in"):
+        as_schedule("paper", 2**40, 2**40)
+
+
+def test_paper__refuses_epochs_too_small_to_count_batches():
+    with pytest.raises(InputError, match="cannot tell how many batches"):
+        wanted_steps(as_schedule("paper"), -1, 7, 5e-324)

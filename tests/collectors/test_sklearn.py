@@ -122,3 +122,17 @@ def test_record_partial_fit__refuses_an_unknown_training_set(tmp_path, samples):
 def test_recorder__refuses_classes_named_twice(tmp_path, samples):
     with pytest.raises(InputError, match="`classes` must list each class once"):
         SklearnRecorder(tmp_path / "e", "a", sample_sets={"train": samples}, classes=["cat", "cat"])
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size"])
+@pytest.mark.parametrize("wrong", [2.5, "3", 0])
+def test_record_partial_fit__names_a_length_that_is_no_whole_number(tmp_path, samples, name, wrong):
+    with pytest.raises(InputError, match=f"`{name}` must be"):
+        record_partial_fit(
+            SGDClassifier(loss="log_loss"),
+            tmp_path / "e",
+            "a",
+            {"train": samples},
+            schedule="epochs",
+            **{name: wrong},
+        )

@@ -1,6 +1,7 @@
 """collectors.torch.Recorder: what it stores, what it refuses, what it leaves untouched."""
 
 import importlib
+import math
 import multiprocessing
 import random
 import subprocess
@@ -413,6 +414,59 @@ def test_recorder__record_takes_any_model_at_any_step(tmp_path):
         rec.record(network(1), step=3, epoch=0)
     assert inpca.open_ensemble(tmp_path / "e").models["step"].tolist() == [0, 3]
     assert rec.missed_steps == [5]
+
+
+@pytest.mark.parametrize("schedule", ["paper", "epochs", every(2), [0, 5]])
+@pytest.mark.parametrize("step", [None, "3", 2.5, 1e300, 2**64 - 1, True, math.nan])
+def test_step__names_a_step_that_is_no_whole_number_before_the_schedule_is_asked(
+    tmp_path, schedule, step
+):
+    with recorder(tmp_path / "e", schedule=schedule, batches_per_epoch=1) as rec:
+        with pytest.raises(InputError, match="`step` must be whole numbers"):
+            rec.step(network(), step=step, epoch=1)
+        with pytest.raises(InputError, match="`step` must be whole numbers"):
+            rec.record(network(), step=step, epoch=1)
+        with pytest.raises(InputError, match="`epoch` must be"):
+            rec.step(network(), step=1, epoch="1")
+        assert rec.last_offered == -1
+        assert rec.step(network(), step=6.0, epoch=6)
+    assert rec.recorded_steps == [6]
+    assert type(rec.recorded_steps[0]) is int
+
+
+def test_recorder__counts_steps_missed_before_a_huge_one_and_keeps_the_first(tmp_path, caplog):
+    with recorder(tmp_path / "e", schedule="epochs", batches_per_epoch=6) as rec:
+        assert rec.step(network(), step=0, epoch=0)
+        assert rec.step(network(), step=6 * 10**12, epoch=10**12)
+    assert rec.n_missed == 10**12 - 1
+    assert rec.missed_steps[:2] == [6, 12]
+    assert len(rec.missed_steps) == 10_000
+    assert "999,999,999,999 in all" in caplog.text
+
+
+@pytest.mark.parametrize("hold", ["1GB", 2.5, None, -1])
+def test_recorder__names_a_hold_that_is_no_number_of_bytes(tmp_path, hold):
+    with pytest.raises(InputError, match="`hold`"):
+        recorder(tmp_path / "e", hold=hold)
+
+
+@pytest.mark.parametrize("batches", [5, 1000])
+def test_recorder__logs_once_that_epochs_contradict_batches_per_epoch(tmp_path, batches, caplog):
+    agree = [
+        lambda step: step / batches,
+        lambda step: step // batches,
+        lambda step: 1 + step // batches,
+        lambda step: 1 + step / batches,
+        lambda step: round(step / batches, 2),
+        lambda _: math.nan,
+    ]
+    offered = [*range(1, 13), 3 * batches - 1, 3 * batches, 3 * batches + 1]
+    for k, epoch in enumerate([*agree, lambda step: 1.2 * step / batches]):
+        options = {"schedule": lambda *_: False, "batches_per_epoch": batches}
+        with recorder(tmp_path / "e", f"r{k}", **options) as rec:
+            for step in offered:
+                assert not rec.step(network(), step=step, epoch=epoch(step))
+            assert caplog.text.count("batches_per_epoch=") == (k == len(agree))
 
 
 # -- precision --
