@@ -14,6 +14,9 @@ from inpca.errors import InputError
 
 Weights = ArrayLike | str
 
+# Between the heaviest model and the next; beyond, products of weights leave float64.
+_LARGEST_RATIO = 1e300
+
 
 def read_weights(
     weights: Weights, models: pd.DataFrame | None, m: int, names: pd.Index | None = None
@@ -55,7 +58,20 @@ def read_weights(
         )
     if not numbers.any():
         raise InputError("`weights` are all 0; give at least two models a weight.")
+    _check_ratio(numbers, names)
     return numbers
+
+
+def _check_ratio(numbers: Float64, names: pd.Index | None) -> None:
+    """Refuse a model that outweighs all others by more than float64 can tell."""
+    heaviest, next_one = (int(i) for i in np.argsort(-numbers, kind="stable")[:2])
+    if 0 < numbers[next_one] < numbers[heaviest] / _LARGEST_RATIO:
+        which = heaviest if names is None else repr(names[heaviest])
+        raise InputError(
+            f"`weights` must not differ by more than {_LARGEST_RATIO:.0e} between the heaviest "
+            f"model and the next, but that of model {which} is {numbers[heaviest]:.3g}, and the "
+            f"next {numbers[next_one]:.3g}; give it less weight."
+        )
 
 
 def check_rank(k: int, weights: Float64) -> None:
