@@ -5,7 +5,10 @@ turns missing integers into floats, and takes the rows and columns of a table by
 they are called.
 """
 
+import errno
+import os
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,6 +23,8 @@ from inpca.units import count
 PREDICTIONS = ("sample", "class")
 LABELS = ("sample",)
 Axes = tuple[str, ...]
+# Characters of a path that a message shows.
+_LONGEST_SHOWN = 80
 Names: TypeAlias = "Sequence[Hashable] | pd.Index[Any]"
 
 
@@ -66,6 +71,55 @@ def plain_array(values: ArrayLike, name: str, axes: Axes = ()) -> NDArray[Any]:
     return np.asarray(array)
 
 
+def real_numbers(values: ArrayLike, name: str, axes: Axes = ()) -> NDArray[np.float64]:
+    """`values` as float64 of any shape.
+
+    Raises
+    ------
+    InputError
+        For text, dates, complex numbers, masked or missing ones, rows of different lengths, or
+        anything else that is no number; see `plain_array`, also for `axes`.
+    """
+    array = plain_array(values, name, axes)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"`{name}` must be real numbers, not {array.dtype}.")
+    return array.astype(np.float64, copy=False)
+
+
+def usable_path(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """`path`, if the system can have such a one; whether there is something is another matter.
+
+    Raises
+    ------
+    InputError
+        For what is no path, characters that no name can have, and names that are too long.
+
+    Examples
+    --------
+    >>> usable_path("my.ensemble").suffix
+    '.ensemble'
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InputError(f"`{name}` must be a path (text or Path), not {path!r}.")
+    text = os.fspath(path)
+    try:
+        encoded = os.fsencode(text)
+        why = "it has a NUL character" if b"\0" in encoded else "" if text else "it is empty"
+        if not why:
+            os.lstat(encoded)
+    except UnicodeEncodeError:
+        why = "its encoding lacks a character"
+    except OSError as error:
+        why = "it is too long" if error.errno == errno.ENAMETOOLONG else ""
+    if why:
+        shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+        raise InputError(
+            f"`{name}` must be a path that the system can have, not {shown!r} ({why}); choose "
+            "another name."
+        )
+    return Path(path)
+
+
 def _check_parts(values: Sequence[Any], name: str, axes: Axes) -> None:
     """Refuse in a list what is refused outside one."""
     for one in values:
@@ -89,7 +143,7 @@ def _converted(values: Any, name: str) -> Any:
         return np.asanyarray(values)
     except InpcaError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(
             f"`{name}` cannot be turned into an array of numbers ({error}); pass a NumPy array."
         ) from error
@@ -107,7 +161,7 @@ def _without_objects(array: NDArray[Any], name: str) -> NDArray[Any]:
     _refuse_entries(np.asarray(pd.isna(array)), name, "missing")
     try:
         plain = np.array(array.tolist())
-    except ValueError:
+    except (ValueError, OverflowError):
         plain = array
     if plain.dtype == object or plain.shape != array.shape:
         kind = type(array.flat[0]).__name__ if array.size else "nothing"

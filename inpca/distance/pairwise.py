@@ -4,12 +4,12 @@ import logging
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inpca.checks import usable_path
 from inpca.distance.capped import note_capped
 from inpca.distance.cluster import place_of, run_on_cluster
 from inpca.distance.engine import Sink, run_plan
@@ -161,7 +161,9 @@ def pairwise_distances(
     which = parse_part(part)
     _refuse_combinations(restart=restart, repair=repair, extend=extend, part=which)
     with connected(executor) as workers, reporting(progress, "distances") as report:
-        target = None if out is None else Target(Path(out), which, resume, restart, extend)
+        target = (
+            None if out is None else Target(usable_path(out, "out"), which, resume, restart, extend)
+        )
         if target is not None and backend == "auto":
             backend = backend_there(target) or backend
         request = parse(X, Y, metric, kind, sample_set, memory, workers, tile_size, backend, device)

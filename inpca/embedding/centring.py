@@ -18,7 +18,7 @@ from inpca.backend import (
     to_like,
     zeros_at,
 )
-from inpca.embedding.scale import exponent_of, scaled
+from inpca.embedding.scale import check_digits, exponent_of, scaled
 from inpca.embedding.tiles import (
     TOLERANCE,
     ArrayTiles,
@@ -128,6 +128,7 @@ class CentredOperator:
         square = sums.centred_square()
         if sums.rounding() > _NORM_ACCURACY * square:
             square = math.fsum(part for _, part in self._run(self._centred_square))
+        check_digits(math.sqrt(square) / 2, "The entries of W, by ‖W‖_F,", self._exponent)
         return float(scaled(math.sqrt(square) / 2, self._exponent))
 
     def apply(self, vectors: Float64) -> Float64:
@@ -152,13 +153,18 @@ class CentredOperator:
 
     def dense(self) -> Float64:
         """W itself, shape (m, m) float64, exactly symmetric; for small m."""
+        return cast(Float64, scaled(*self.dense_in_unit()))
+
+    def dense_in_unit(self) -> tuple[Float64, int]:
+        """W times 2^−e, and the e for which its entries keep all their digits; for small m."""
         centred = np.empty((self.n_models, self.n_models))
         sums = self._sums
         for tile, values in self._run(partial(self._centred_tile, sums)):
             rows, columns = self._bands(tile)
-            centred[rows, columns] = -0.5 * to_host(values)
-            centred[columns, rows] = centred[rows, columns].T
-        return cast(Float64, scaled(centred, self._exponent))
+            part = -0.5 * to_host(values)
+            centred[columns, rows] = part.T
+            centred[rows, columns] = (part + part.T) / 2 if tile[0] == tile[1] else part
+        return centred, self._exponent
 
     @property
     def _sums(self) -> "_Sums":
@@ -177,15 +183,17 @@ class CentredOperator:
             rows, columns = self._bands(tile)
             if measure is not None:
                 check_finite(values, self.grid, tile)
-            return _use(values, vectors[rows, :], vectors[columns, :], tile, measure)
+            with np.errstate(over="ignore", invalid="ignore"):  # then all again, in another unit
+                return _use(values, vectors[rows, :], vectors[columns, :], tile, measure)
 
         for tile, part in self._run(work):
             rows, columns = self._bands(tile)
-            product[rows, :] += part.right
-            if tile[0] != tile[1]:
-                product[columns, :] += part.left
-            if measure is not None:
-                measure.add(part, rows, columns)
+            with np.errstate(over="ignore", invalid="ignore"):
+                product[rows, :] += part.right
+                if tile[0] != tile[1]:
+                    product[columns, :] += part.left
+                if measure is not None:
+                    measure.add(part, rows, columns)
         if measure is not None:
             exponent = exponent_of(measure.largest)
             if exponent and not self._exponent:
@@ -301,7 +309,8 @@ class _Measurement:
             first = np.asarray(to_host(tiles.read_tile((0, 0))), dtype=np.float64)
         check_finite(first, tiles.grid, (0, 0))
         sums = zeros_at(place_of(tiles), (tiles.grid.n_models,))
-        return cls(_mean_off_diagonal(first), sums)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return cls(_mean_off_diagonal(first), sums)
 
     def add(self, part: _Part, rows: slice, columns: slice) -> None:
         on_diagonal = part.tile[0] == part.tile[1]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inpca import durable
+from inpca.checks import usable_path
 from inpca.errors import DamagedStoreError, InputError
 from inpca.opening import open_npz
 
@@ -35,7 +36,7 @@ class KrylovCheckpoint:
 
     @classmethod
     def at(cls, folder: str | Path | None, identity: dict[str, Any]) -> "KrylovCheckpoint":
-        return cls(None if folder is None else Path(folder), identity)
+        return cls(None if folder is None else usable_path(folder, "checkpoint"), identity)
 
     def steps(self) -> Iterator[Step]:
         """The passes that are there, from the first on, without a gap."""

@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import Tags, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
 
 from inpca.backend import is_elsewhere, to_host
-from inpca.checks import refuse_masked
+from inpca.checks import refuse_masked, usable_path
 from inpca.embedding import saved
 from inpca.embedding.checkpoint import KrylovCheckpoint
-from inpca.embedding.inputs import Inputs, check_n_components, read_inputs
+from inpca.embedding.inputs import Inputs, check_n_components, read_inputs, seed_of, validated
 from inpca.embedding.joint import joint_coordinates
 from inpca.embedding.labels import (
     as_frame,
     positions_of,
-    with_names_sklearn_knows,
 )
 from inpca.embedding.pairs import Float64
 from inpca.embedding.placing import place_distances, place_predictions
@@ -197,6 +196,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
             If the distances or the solver do not fit `memory`; names both numbers.
         """
         get_executor(self.executor)  # a cluster would be refused only after the distances
+        options = self._options()
         inputs = read_inputs(self, X, models)
         distances, rows = inputs.distances, inputs.rows
         m = distances.shape[0]
@@ -210,7 +210,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         fingerprint = "" if self.checkpoint is None else fingerprint_of(distances)
         if rows is not None and counts is not None:
             counts = counts[np.argsort(rows)]
-        solution = solve(distances, self.n_components, self._options(), fingerprint, start, counts)
+        solution = solve(distances, self.n_components, options, fingerprint, start, counts)
         self.n_features_in_ = inputs.n_features
         self._learn(solution if rows is None else solution.of_rows(rows))
         self._came_from(inputs.training)
@@ -248,8 +248,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         if is_elsewhere(X) and not is_predictions(X):
             return cast(Float64, to_host(place_distances(self, cast(Floats, X))))
         if self.metric == "precomputed" and not is_predictions(X):
-            X = with_names_sklearn_knows(X)
-            distances = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+            distances = validated(self, X, reset=False)
             return place_distances(self, distances)
         if not is_predictions(X):
             distances = as_floats(cast(ArrayLike, X), "X")
@@ -295,7 +294,7 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         models, made for the embedding, `with_training` writes them with it, from then on.
         """
         check_is_fitted(self)
-        path = Path(path)
+        path = usable_path(path)
         if with_training:
             self._training.open(len(self.row_means_))  # refused before it is promised
             self._training.kept = True
@@ -308,6 +307,8 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
     def _start(self, init: "InPCA | str | Path", inputs: Inputs, m: int) -> Float64:
         """Vectors of a former embedding, in the order of the rows of D."""
         former = load_embedding(init) if isinstance(init, str | Path) else init
+        if not isinstance(former, InPCA):
+            raise InputError(f"`init` must be an InPCA that is fitted, or its path, not {init!r}.")
         check_is_fitted(former)
         vectors = start_vectors(former, inputs.training.models, m)
         if inputs.rows is None:
@@ -363,15 +364,12 @@ class InPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  
         self.explained_stress_root_ = explained_stress_root(self.eigenvalues_, self.frobenius_norm_)
 
     def _options(self) -> SolveOptions:
-        seed = self.random_state
-        if not isinstance(seed, int | np.integer):
-            seed = check_random_state(seed).randint(2**31 - 1)
         return SolveOptions(
             solver=self.solver,
             tol=self.tol,
             block_size=self.block_size,
             max_passes=self.max_passes,
-            random_state=int(seed),
+            random_state=seed_of(self.random_state),
             checkpoint=self.checkpoint,
             memory=self.memory,
             executor=self.executor,
@@ -412,7 +410,7 @@ def load_embedding(
     InputError
         If `path` is no embedding, or `training` is not what it was made from.
     """
-    path = Path(path).absolute()
+    path = usable_path(path).absolute()
     arrays, models, attrs = read_embedding(path)
     embedding = InPCA(**saved.parameters(arrays, attrs, path))
     saved.restore(embedding, arrays, attrs, models, path)

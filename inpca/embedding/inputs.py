@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
 from inpca.backend import is_elsewhere
@@ -110,11 +111,64 @@ def _precomputed(estimator: Any, X: Any) -> tuple[Floats, pd.Index | None]:
         return cast(Floats, X), None
     X, names = named_square(X, "X")
     # Finiteness is checked below, where the entry can be named.
-    X = with_names_sklearn_knows(X)
-    distances = validate_data(estimator, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
+    distances = validated(estimator, X, ensure_all_finite=False)
     check_n_components(estimator.n_components, len(distances))
     check_distances(distances)
     return cast(Floats, distances), names
+
+
+def check_seed(random_state: Any) -> int:
+    """Refuse what is no integer of at least 0."""
+    if not isinstance(random_state, int | np.integer) or random_state < 0:
+        raise InputError(f"`random_state` must be an integer of at least 0, not {random_state!r}.")
+    return int(random_state)
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed for NumPy's generators; from one of scikit-learn's kinds the next number is drawn.
+
+    Raises
+    ------
+    InputError
+        For what is no seed, and for negative ones.
+    """
+    if isinstance(random_state, int | np.integer):
+        return check_seed(random_state)
+    try:
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    except ValueError as error:
+        raise InputError(
+            f"`random_state` must be an integer of at least 0, a RandomState or None, not "
+            f"{random_state!r}."
+        ) from error
+
+
+class _NoNumbersError(InputError, TypeError):
+    """scikit-learn's conventions ask for a TypeError."""
+
+
+def validated(estimator: Any, X: Any, **options: Any) -> Any:
+    """`X` as scikit-learn's `validate_data` gives it for `estimator`: float64 or float32.
+
+    Raises
+    ------
+    InputError
+        With what scikit-learn says of it; for text and dates, which it would take as numbers.
+    """
+    X = with_names_sklearn_knows(X)
+    try:
+        if not hasattr(X, "dtype") and isinstance(X, list | tuple):
+            X = np.asarray(X)
+        dtype = getattr(X, "dtype", None)
+        if getattr(dtype, "kind", "f") in "USmM":
+            raise InputError(f"`X` must hold real numbers, not {dtype}.")
+        return validate_data(estimator, X, dtype=[np.float64, np.float32], **options)
+    except InputError:
+        raise
+    except TypeError as error:
+        raise _NoNumbersError(f"`X` must be an array of distances: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"`X` must be an array of distances: {error}") from error
 
 
 def _training_models(estimator: Any, X: Any) -> TrainingModels:

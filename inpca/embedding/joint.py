@@ -21,7 +21,7 @@ from inpca.embedding.tiles import (
 )
 from inpca.embedding.weights import counted_vectors
 from inpca.errors import InputError
-from inpca.predictions import Floats
+from inpca.predictions import Floats, as_floats
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store.matrix import TiledMatrix
 
@@ -111,7 +111,7 @@ def match_distances(
             f"not between {distances.grid.n_models}."
         )
     if not hasattr(D, "read_tile") and not is_elsewhere(D):
-        check_distances(np.asarray(D))
+        check_distances(as_floats(D, "D"))
     return distances, None
 
 

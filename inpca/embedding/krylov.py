@@ -18,7 +18,7 @@ from inpca.backend import (
     zeros_at,
 )
 from inpca.embedding.pairs import Float64, order_by_magnitude
-from inpca.embedding.scale import column_norms, exponent_of, scaled
+from inpca.embedding.scale import check_range, column_norms, exponent_of, scaled
 from inpca.errors import InputError
 
 Apply = Callable[[Float64], Float64]
@@ -156,9 +156,11 @@ class KrylovSpace:
         xp = namespace(rest)
         if not bool(xp.all(xp.isfinite(rest))):
             raise InputError("The operator gave NaN or infinite values; check D for them.")
-        column = self._project_out(rest)
-        # Twice is enough (Parlett): the second pass removes what rounding left of the first.
-        column += self._project_out(rest)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            column = self._project_out(rest)
+            # Twice is enough (Parlett): the second pass removes what rounding left of the first.
+            column += self._project_out(rest)
+        check_range(column, "The products of Lanczos")
         following = self._next_block(rest, max(self._norm, float(np.linalg.norm(column, 2))))
         return column, following, to_host(following.T @ rest)
 
@@ -214,7 +216,10 @@ class KrylovSpace:
         order = order_by_magnitude(values)[: rule.k]
         values, weights = values[order], weights[:, order]
         last = self.columns[-1].shape[1]
-        residuals = column_norms(self.coupling @ weights[-last:])
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            uncovered = self.coupling @ weights[-last:]
+        check_range(uncovered, "The residuals")
+        residuals = column_norms(uncovered)
         return RitzPairs(values, weights, residuals, rule.allowed(values), rule.k)
 
     def combine(self, weights: Float64) -> Float64:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from inpca.checks import refuse_masked
 from inpca.errors import InputError
 
+_CURE = "give them in the order of the models, without names (`.to_numpy()`)"
+
 
 def as_frame(values: Any) -> pd.DataFrame | None:
     """A table with named rows and columns (pandas, xarray) as a DataFrame; None for other things.
@@ -24,8 +26,10 @@ def as_frame(values: Any) -> pd.DataFrame | None:
 
 
 def with_names_sklearn_knows(values: Any) -> Any:
-    """`values`; a table whose names are no texts, which scikit-learn refuses, as an array."""
-    if isinstance(values, pd.DataFrame) and not all(type(one) is str for one in values.columns):
+    """`values`; a table with names that scikit-learn refuses (no texts, or twice), as an array."""
+    if isinstance(values, pd.DataFrame) and not (
+        values.columns.is_unique and all(type(one) is str for one in values.columns)
+    ):
         return values.to_numpy()
     return values
 
@@ -63,6 +67,8 @@ def named_square(values: Any, name: str) -> tuple[Any, pd.Index | None]:
     if frame is None or frame.shape[0] != frame.shape[1]:
         return (values if frame is None else frame), None
     rows, columns = frame.index, frame.columns
+    for names in (rows, columns):
+        _refuse_repeated(names, name)
     if are_positions(rows) and not _same_names(rows, columns):
         return frame, columns
     order = positions_of(rows, columns, name, "the names of its rows")
@@ -87,6 +93,7 @@ def positions_of(
     InputError
         If the names differ, or repeat. Positions that are not names of anything are in order.
     """
+    _refuse_repeated(there, name)
     expected = pd.RangeIndex(len(there)) if wanted is None else wanted
     if there.equals(expected):
         return None
@@ -94,19 +101,22 @@ def positions_of(
         return np.asarray(there.get_indexer(expected), dtype=np.intp)
     if are_positions(there):
         return None
-    cure = "give them in the order of the models, without names (`.to_numpy()`)"
-    if not there.is_unique:
-        repeated = there[there.duplicated()][0]
-        raise InputError(
-            f"`{name}` must name each model once, but {repeated!r} is there more than once; {cure}."
-        )
     unknown, lacking = there[~there.isin(expected)], expected[~expected.isin(there)]
     which = f"{unknown[0]!r} is none of them" if len(unknown) else f"{lacking[0]!r} is missing"
     known = "the models have no names" if wanted is None else which
     raise InputError(
         f"`{name}` has names {there[0]!r} … {there[-1]!r}, which must be {of}: {known}; rename "
-        f"them, or {cure}."
+        f"them, or {_CURE}."
     )
+
+
+def _refuse_repeated(there: pd.Index, name: str) -> None:
+    if not there.is_unique:
+        repeated = there[there.duplicated()][0]
+        raise InputError(
+            f"`{name}` must name each model once, but {repeated!r} is there more than once; "
+            f"{_CURE}."
+        )
 
 
 def _same_names(one: pd.Index, other: pd.Index) -> bool:

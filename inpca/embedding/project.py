@@ -6,6 +6,7 @@ import numpy as np
 
 from inpca.backend import as_float64, is_elsewhere, namespace, to_like
 from inpca.embedding.pairs import Float64
+from inpca.embedding.scale import exponent_of, scaled
 from inpca.errors import InputError
 from inpca.predictions import Floats
 
@@ -32,9 +33,14 @@ def gower_centre(distances: Floats, row_means: Float64, grand_mean: float) -> Fl
             f"`distances` must have shape (new models, {len(row_means)} training models), not "
             f"{distances.shape}."
         )
-    means = namespace(distances).mean(distances, axis=1, keepdims=True)
-    centred = (distances - means) - to_like(row_means - grand_mean, distances)
-    return cast(Float64, -0.5 * centred)
+    xp = namespace(distances)
+    # The sum of a mean is within the range of float64 in another unit.
+    largest = float(xp.max(xp.abs(distances))) if 0 not in distances.shape else 0.0
+    exponent = exponent_of(largest)
+    distances = scaled(distances, -exponent)
+    means = xp.mean(distances, axis=1, keepdims=True)
+    centred = (distances - means) - to_like(scaled(row_means - grand_mean, -exponent), distances)
+    return cast(Float64, scaled(-0.5 * centred, exponent))
 
 
 def coordinates(eigenvalues: Float64, eigenvectors: Float64) -> Float64:
@@ -62,5 +68,5 @@ def project(
     centred = gower_centre(distances, row_means, grand_mean)
     scale = np.sign(eigenvalues) * np.sqrt(np.abs(eigenvalues))
     known = scale != 0
-    scaled = np.divide(eigenvectors, scale, out=np.zeros_like(eigenvectors), where=known)
-    return cast(Float64, centred @ to_like(scaled, distances))
+    weighing = np.divide(eigenvectors, scale, out=np.zeros_like(eigenvectors), where=known)
+    return cast(Float64, centred @ to_like(weighing, distances))

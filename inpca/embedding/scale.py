@@ -56,3 +56,13 @@ def check_range(values: Float64 | float, what: str) -> None:
             f"{what} exceed the range of float64 (1.8e308); give distances, or weights, in a "
             "larger unit."
         )
+
+
+def check_digits(values: Float64 | float, what: str, exponent: int = 0) -> None:
+    """Refuse results, times 2^exponent, so small that float64 has fewer digits for them."""
+    found = np.abs(np.asarray(scaled(values, exponent)))
+    if (found[np.asarray(values) != 0] < np.finfo(float).tiny).any():
+        raise InputError(
+            f"{what} fall below 2.2e-308, where float64 loses digits; give distances, or weights, "
+            "in a smaller unit."
+        )

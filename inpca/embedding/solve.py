@@ -23,7 +23,7 @@ from inpca.embedding.lanczos import (
 )
 from inpca.embedding.pairs import Float64, find_clusters, fix_signs, zero_to_rounding
 from inpca.embedding.resident import ResidentTiles, solver_device
-from inpca.embedding.scale import check_range
+from inpca.embedding.scale import check_digits, check_range, scaled
 from inpca.embedding.tiles import (
     DistanceTiles,
     ExecutorArgument,
@@ -238,9 +238,11 @@ def _solve_dense(operator: Operator, k: int, narrator: _Narrator) -> Solution:
     narrator.stage(0, 3, "row means")
     _ = operator.row_means
     narrator.stage(1, 3, "centring")
-    centred = operator.dense()
+    centred, exponent = operator.dense_in_unit()
     narrator.stage(2, 3, "eigenvalues")
     values, vectors, residuals = dense_eigenpairs(centred, k)
+    values, residuals = scaled(values, exponent), scaled(residuals, exponent)
+    check_range(values, "The eigenvalues")
     solution = _solution(
         operator, values, vectors, residuals,
         solver="dense", n_passes=0, converged=np.ones(k, dtype=bool),
@@ -363,8 +365,10 @@ def _solution(
 ) -> Solution:
     check_range(values, "The eigenvalues")
     check_range(operator.frobenius_norm, "‖W‖_F")
+    values = np.where(zero_to_rounding(values, operator.n_models), 0.0, values)
+    check_digits(values, "The eigenvalues")
     return Solution(
-        eigenvalues=np.where(zero_to_rounding(values, operator.n_models), 0.0, values),
+        eigenvalues=values,
         eigenvectors=vectors,
         residuals=residuals,
         row_means=operator.row_means,

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import usable_path
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
 from inpca.distance.request import source_of
 from inpca.embedding.inpca import InPCA, Predictions
+from inpca.embedding.inputs import check_seed
 from inpca.embedding.stress import explained_pairwise_distances
 from inpca.embedding.tiles import DistanceTiles, ExecutorArgument, as_tiles
 from inpca.embedding.training import TrainingModels
@@ -214,7 +216,11 @@ def explained_by_samples(
         for done, (n, repeat) in enumerate(draws):
             report(done, len(draws), f"{n} samples, repeat {repeat + 1}")
             subset = SampleSubset(source, draw_samples(all_samples, n, random_state, repeat))
-            place = None if out is None else Path(out) / f"{n}-samples-{random_state}-{repeat}.zarr"
+            place = (
+                None
+                if out is None
+                else usable_path(out, "out") / f"{n}-samples-{random_state}-{repeat}.zarr"
+            )
             distances = pairwise_distances(
                 subset, metric=metric, out=place, memory=memory, executor=executor
             )
@@ -231,7 +237,7 @@ def explained_by_samples(
 
 def draw_samples(n_samples: int, n: int, random_state: int, repeat: int = 0) -> NDArray[np.intp]:
     """n of `n_samples` positions without replacement, increasing."""
-    random = np.random.default_rng([random_state, n, repeat])
+    random = np.random.default_rng([check_seed(random_state), n, repeat])
     return np.sort(random.choice(n_samples, size=n, replace=False)).astype(np.intp)
 
 

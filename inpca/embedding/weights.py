@@ -1,18 +1,22 @@
 """Weights of models: how often each of them counts in an embedding."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from inpca.checks import refuse_masked
+from inpca.checks import real_numbers, refuse_masked
 from inpca.embedding.labels import are_positions, as_series
 from inpca.embedding.pairs import Float64
 from inpca.errors import InputError
 
 Weights = ArrayLike | str
+
+# Between the heaviest model and the next; beyond, products of weights leave float64.
+_LARGEST_RATIO = 1e300
 
 
 def read_weights(
@@ -55,7 +59,20 @@ def read_weights(
         )
     if not numbers.any():
         raise InputError("`weights` are all 0; give at least two models a weight.")
+    _check_ratio(numbers, names)
     return numbers
+
+
+def _check_ratio(numbers: Float64, names: pd.Index | None) -> None:
+    """Refuse a model that outweighs all others by more than float64 can tell."""
+    heaviest, next_one = (int(i) for i in np.argsort(-numbers, kind="stable")[:2])
+    if 0 < numbers[next_one] < numbers[heaviest] / _LARGEST_RATIO:
+        which = heaviest if names is None else repr(names[heaviest])
+        raise InputError(
+            f"`weights` must not differ by more than {_LARGEST_RATIO:.0e} between the heaviest "
+            f"model and the next, but that of model {which} is {numbers[heaviest]:.3g}, and the "
+            f"next {numbers[next_one]:.3g}; give it less weight."
+        )
 
 
 def check_rank(k: int, weights: Float64) -> None:
@@ -79,12 +96,15 @@ def weights_digest(weights: Float64) -> str:
 
 
 def _array(weights: Any) -> Float64:
-    try:
-        return np.array(weights, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    if weights is None or isinstance(weights, Mapping):
         raise InputError(
             f"`weights` must be numbers, one per model, or the name of a column, not {weights!r}."
-        ) from error
+        )
+    if isinstance(weights, pd.Series):  # aligned; a model that it lacks is NaN, and named later
+        weights = weights.to_numpy(
+            None if weights.dtype.kind not in "iuf" else np.float64, na_value=np.nan
+        )
+    return np.array(real_numbers(weights, "weights"))
 
 
 def _by_name(weights: "pd.Series[float]", names: pd.Index | None, m: int) -> "pd.Series[float]":
@@ -120,7 +140,7 @@ def _column(name: str, models: pd.DataFrame | None) -> Float64:
             f"{name!r}; or pass an array."
         )
     column = models[name]
-    if not pd.api.types.is_numeric_dtype(column):
+    if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
         raise InputError(f"`weights` {name!r} must be a column of numbers, not {column.dtype}.")
     numbers = column.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
     numbers[is_reference(models)] = 0

@@ -11,6 +11,8 @@ from inpca.geometry.interpolation import check_s
 Float64 = NDArray[np.float64]
 # First and last value; None: by default.
 Span = tuple[float | None, float | None]
+# More than any run has checkpoints.
+_MOST_VALUES = 1_000_000
 
 
 def grid(s: ArrayLike | int, span: Span, values: Sequence[Float64], of_progress: bool) -> Float64:
@@ -38,6 +40,8 @@ def grid(s: ArrayLike | int, span: Span, values: Sequence[Float64], of_progress:
     if isinstance(s, int | np.integer):
         if s < 2:
             raise InputError(f"`s` must be at least 2 values, or an array of them, not {s}.")
+        if s > _MOST_VALUES:
+            raise InputError(f"`s` must be at most {_MOST_VALUES:,} values; take fewer.")
         first, last = _ends(span, values, of_progress)
         return check_s(np.linspace(first, last, int(s)), reach)
     if any(end is not None for end in span):

@@ -2,13 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from inpca.checks import usable_path
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.request import Models, source_of
 from inpca.embedding.inpca import InPCA
@@ -96,7 +96,7 @@ def split_embedding(
         for number, (part, mask) in enumerate(zip(PARTS, (chosen, ~chosen), strict=True)):
             report(number, len(PARTS), f"{part}: {mask.sum():,} samples")
             positions = np.flatnonzero(mask)
-            place = None if out is None else Path(out) / f"{part}.zarr"
+            place = None if out is None else usable_path(out, "out") / f"{part}.zarr"
             distances = pairwise_distances(SampleSubset(source, positions), out=place, **shared)
             embedding = embed_samples(
                 X, positions, distances, n_components, kind=kind, sample_set=sample_set, **shared

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from inpca.checks import usable_path
 from inpca.distance.divergences import BHATTACHARYYA
 from inpca.distance.pairwise import pairwise_distances
 from inpca.distance.planner import memory_budget
@@ -288,7 +288,9 @@ def trajectory_distances(
             result = _in_memory(found, memory, problem, report)
             found.watch.check()
             return result
-        with claimed_trajectories(Path(out), found, metric, options, resume, restart) as store:
+        with claimed_trajectories(
+            usable_path(out, "out"), found, metric, options, resume, restart
+        ) as store:
             for number in range(len(found.s)):
                 told = part_of(report, number, len(found.s))
                 target = store.matrix_path(number)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from inpca import durable
+from inpca.checks import usable_path
 from inpca.errors import InputError
 from inpca.persistence import naming_files
 from inpca.predictions import Kind
@@ -80,7 +81,7 @@ def create_ensemble(
     >>> ens.models.loc["mlp-0/0", "lr"].item()
     0.1
     """
-    path = Path(path)
+    path = usable_path(path)
     sets = _make_sample_sets(sample_sets, n_classes, ids or {})
     if dtype not in DTYPES:
         raise InputError(f"`dtype` must be 'float32' or 'float16', not {dtype!r}.")
@@ -102,7 +103,7 @@ def open_ensemble(path: PathLike) -> "Ensemble":
     DamagedStoreError
         If its sample sets are missing or damaged.
     """
-    return Ensemble(Path(path))
+    return Ensemble(usable_path(path))
 
 
 class Ensemble:
@@ -120,7 +121,7 @@ class Ensemble:
     """
 
     def __init__(self, path: Path, models: pd.DataFrame | None = None) -> None:
-        self.path = Path(path)
+        self.path = usable_path(path)
         manifest = read_manifest(self.path)
         self.n_classes = int(manifest["n_classes"])
         self.dtype = np.dtype(manifest["dtype"])

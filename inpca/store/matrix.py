@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from inpca import durable
+from inpca.checks import usable_path
 from inpca.errors import DamagedStoreError, InputError
 from inpca.reporting import Report
 from inpca.store import layout, replacement, schema
@@ -99,7 +100,7 @@ class TiledMatrix:
     dtype = FLOAT
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
+        self.path = usable_path(path)
         self._root = self._read_root()
         header = schema.check_header(self._root.attributes, KIND, self.path)
         try:
@@ -154,7 +155,7 @@ class TiledMatrix:
         ResourceError
             If another process makes, replaces or writes it.
         """
-        path, grid = Path(path), TileGrid(n_models, tile_size)
+        path, grid = usable_path(path), TileGrid(n_models, tile_size)
         check_rows(n_models, models=models, digests=digests)
         layout.to_json(dict(attrs or {}))
         _check_replaceable(cls, path, overwrite)  # before a lock is laid beside it

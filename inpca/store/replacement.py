@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from inpca import durable
+from inpca.checks import usable_path
 from inpca.errors import DamagedStoreError, InpcaError, InputError
 from inpca.store.claim import sweep_beside
 from inpca.store.files import after_commit, publish_folder, remove, sweep
@@ -204,7 +205,7 @@ def read_whole(
     InputError
         If a replacement was cut off between its renames, or the store is replaced all the time.
     """
-    path = Path(path)
+    path = usable_path(path)
     place = path
     for _ in range(_TRIES):
         before = _stamp(place)

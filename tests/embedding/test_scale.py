@@ -145,3 +145,47 @@ def test_negative_distances__are_refused_in_any_unit() -> None:
     for s in (1e-200, 1.0, 1e200):
         with pytest.raises(InputError, match="Negative values"):
             fit(-d * s, 2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("ratio", [3e15, 1e18, 1e100, 1e300])
+def test_model_that_outweighs_all_others__becomes_the_centre(ratio: float, solver: str) -> None:
+    for seed in range(20):
+        models = np.random.default_rng(seed).dirichlet(np.ones(3), size=(6, 20))
+        d = inpca.pairwise_distances(models)
+        ours = fit(d, 3, [1, 1, ratio, 1, 1, 1], solver=solver)
+        # What is left of √w W₀ √w: the products of the others, seen from the heaviest.
+        others = np.delete(np.arange(6), 2)
+        seen = -0.5 * (d[np.ix_(others, others)] - d[others, 2][:, None] - d[others, 2])
+        values = np.linalg.eigvalsh(seen)[::-1]
+        assert ours.eigenvalues_ == pytest.approx(values[:3], rel=1e-12)
+        assert ours.frobenius_norm_ == pytest.approx(np.linalg.norm(seen), rel=1e-12)
+        assert ours.embedding_[2] == pytest.approx(np.zeros(3), abs=1e-12)
+        assert ours.transform(d) == pytest.approx(ours.embedding_, abs=1e-12)
+
+
+def test_weights_further_apart_than_float64_reaches__are_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"`weights` must not differ .* model 1 is 1e\+308"):
+        fit(distances(6), 3, [1e-10, 1e308, 1e-10, 1e-20, 1e-10, 1e-10])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_results_that_float64_has_too_few_digits_for__are_refused(solver: str) -> None:
+    d = distances(20)
+    for scale, weight in [(1e-320, 1.0), (1.0, 1e-320), (1.0, 5e-324), (1e-200, 1e-200)]:
+        with pytest.raises(InputError, match=r"2\.2e-308, where float64 loses digits"):
+            fit(d * scale, 3, np.full(20, weight), solver=solver)
+    with pytest.raises(InputError, match=r"2\.2e-308, where float64 loses digits"):
+        fit(d * 1e-320, 3, solver=solver)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_distances_at_the_end_of_float64__give_the_same_embedding(solver: str) -> None:
+    d = distances(200)
+    d /= d.max()
+    plain, ours = fit(d, 3, solver=solver), fit(d * 1e307, 3, solver=solver)
+    assert_scaled(ours, plain, 1e307)
+    root = np.sqrt(1e307)
+    assert ours.transform(d * 1e307) / root == pytest.approx(plain.transform(d), abs=1e-6)
+    with pytest.raises(InputError, match="exceed the range of float64"):
+        fit(d * 1.7e308, 3, solver=solver)
