@@ -381,6 +381,7 @@ class TiledMatrix:
         padded[: expected[0], : expected[1]] = values
         chunk = layout.encode(padded)
         if self.is_sealed:  # before the tile: without a seal it counts as missing
+            self._file(tile).unlink(missing_ok=True)  # a former one would get this one's seal
             seal = np.full((1, 1), self._make_seal(tile, layout.checksum_of(chunk)), SEAL)
             durable.write_bytes(self._seal_file(tile), layout.encode(seal), sync=False)
         durable.write_bytes(self._file(tile), chunk)
