@@ -274,9 +274,10 @@ def _refuse_doubles(ids: list[str]) -> None:
 
 
 def _refuse_others(ensemble: Ensemble, settings: Mapping[str, dict[str, Any]]) -> None:
-    there = set(open_ensemble(ensemble.path).models["run"])
+    now = open_ensemble(ensemble.path)
+    there = set(now.models["run"])
     for run_id, config in settings.items():
-        if run_id in there and not same_settings(ensemble.run(run_id).config, config):
+        if run_id in there and not same_settings(now.run(run_id).config, config):
             raise InputError(
                 f"Run {run_id!r} is there already and holds something else, or an average of other "
                 "models; choose another `name`, or replace it with restart=True (--restart)."
