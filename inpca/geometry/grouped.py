@@ -93,6 +93,9 @@ def average_groups(
 ) -> list[str]:
     """Average the models of each group, and store the averages in the ensemble.
 
+    The step of an average is the mean of its members' steps, rounded to a whole number; its epoch
+    is the mean of theirs, or unknown (NaN) where that of a member is.
+
     Parameters
     ----------
     ensemble : whose models, or some of them (`Ensemble.select`), are averaged; reference models
@@ -246,7 +249,7 @@ def _group(rows: pd.DataFrame, given: "pd.Series[Any] | None", name: str) -> Gro
         keys=rows.index.tolist(),
         weights=normalised_weights(weights, len(rows)),
         step=round(Fraction(sum(rows["step"].tolist()), len(rows))),
-        epoch=float(rows["epoch"].mean()),
+        epoch=float(rows["epoch"].mean(skipna=False)),
     )
 
 

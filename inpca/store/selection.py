@@ -115,6 +115,34 @@ class _Flags(pd.arrays.BooleanArray):
         return _Flags(truths, np.zeros_like(truths))
 
 
+class _Whole(pd.arrays.IntegerArray):
+    """Integers of which some are missing: exact, and a missing one differs from every number."""
+
+    def _nullable(self) -> pd.arrays.IntegerArray:
+        values = self.to_numpy(np.dtype(self.dtype.name.lower()), na_value=0)
+        return pd.arrays.IntegerArray(values, np.asarray(self.isna()))
+
+    def _cmp_method(self, other: Any, op: Any) -> NDArray[np.bool_]:
+        compared = op(self._nullable(), other._nullable() if isinstance(other, _Whole) else other)
+        found: NDArray[np.bool_] = compared.to_numpy(bool, na_value=op is operator.ne)
+        return found
+
+    def _arith_method(self, other: Any, op: Any) -> Any:
+        result = op(self._nullable(), other._nullable() if isinstance(other, _Whole) else other)
+        return _whole(result) if pd.api.types.is_integer_dtype(result.dtype) else _floats(result)
+
+
+def _whole(values: Any) -> _Whole:
+    """Integers of pandas, some missing, as `_Whole`."""
+    plain = values.to_numpy(np.dtype(values.dtype.name.lower()), na_value=0)
+    return _Whole(plain, np.asarray(values.isna()))
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
+    return found
+
+
 def _key(value: object) -> Key:
     return value.key if isinstance(value, _Typed) else setting_key(value)
 
@@ -122,9 +150,9 @@ def _key(value: object) -> Key:
 def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
     """`models`, its columns in `query` such that comparisons are exact and of one kind.
 
-    Integers that float64 cannot hold are compared as Python's own; where the query calculates, a
-    column of nothing but integers stays what it is. A missing one is NaN, which like every missing
-    number differs from all others; a missing truth value does as well.
+    Integers that float64 cannot hold are compared as Python's own; where the query calculates, with
+    integers of 64 bits. A missing one differs from all others, like every missing number, and so
+    does a missing truth value.
     """
     columns = {}
     calculates = _calculates(query)
@@ -139,6 +167,8 @@ def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
             columns[name] = pd.Series(_Flags(truths, column.isna().to_numpy()), column.index)
         elif calculates and column.dtype.kind in "iu" and isinstance(column.dtype, np.dtype):
             continue
+        elif calculates and nullable_integers(column) and beyond_float64(column):
+            columns[name] = pd.Series(_whole(column.array), column.index)
         elif beyond_float64(column):
             values = column.astype(object)
             columns[name] = values.where(column.notna(), np.nan)
@@ -200,8 +230,8 @@ def _truth_values(query: Any) -> NDArray[Any]:
     if rest.size and not all(isinstance(one, bool | np.bool_) for one in rest):
         if missing.any():
             raise InputError(
-                f"`query` has {int(missing.sum()):,} missing entries (<NA>, NaN or None); leave "
-                "them out, or fill them."
+                "`query` has missing entries (<NA>, NaN or None), "
+                f"{int(missing.sum()):,} of {values.size:,}; leave them out, or fill them."
             )
         return values
     return np.where(missing, False, values).astype(bool)
