@@ -239,8 +239,8 @@ def steady(*sources: object) -> Iterator[None]:
     watch = Watch(*sources)
     try:
         yield
-    except DamagedStoreError:
-        watch.check()  # what was replaced is not damaged
+    except (DamagedStoreError, InputError):
+        watch.check()  # what was replaced is not damaged, and the cure is another
         raise
     watch.check()
 

@@ -512,7 +512,9 @@ def check(path: Path) -> None:
     if not (path / "e" / "ensemble.json").exists():
         return
     for damage in check_ensemble(opened(path)):
-        assert "is being replaced" in damage.reason, damage
+        # A tile of a finished matrix that is written again is missing until it is there.
+        again = damage.key.startswith("distances/train.zarr/distance") and "is missing"
+        assert (again or "is being replaced") in damage.reason, damage
     describe_ensemble(opened(path))
 
 

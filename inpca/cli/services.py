@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,26 @@ def say_fields(fields: Iterable[object]) -> None:
 
 
 def print_json(value: object) -> None:
+    """Print JSON; what is missing, and a number that is not finite, is null."""
+    text = json.dumps(_as_json(value), indent=2, allow_nan=False)
     # All but ASCII is escaped by itself; "delete" is not, and would be no JSON once written out.
-    say(json.dumps(value, indent=2, default=_as_json).replace("\x7f", "\\u007f"))
+    say(text.replace("\x7f", "\\u007f"))
 
 
-def _as_json(value: object) -> str | None:
-    """What JSON has no word for: a missing integer of pandas is null, anything else its text."""
+def _as_json(value: Any) -> Any:
+    """`value` in what JSON has words for: what is none of numbers, lists, … is its text."""
+    import numpy as np
     import pandas as pd
 
-    return None if value is pd.NA else str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, dict):
+        return {key: _as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and not isfinite(value)):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def print_record(record: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -14,7 +14,7 @@ from inpca.distance.block_array import gpu_block
 from inpca.distance.block_numba import BlockKernel, Job, NumbaBlock
 from inpca.distance.divergences import Divergence
 from inpca.distance.plan import Block, Plan
-from inpca.errors import DamagedStoreError
+from inpca.errors import DamagedStoreError, InputError
 from inpca.executor import Executor, for_waiting
 from inpca.persistence import persistently
 from inpca.predictions import PredictionSource, Watch
@@ -115,8 +115,8 @@ def run_plan(
             _run_block(job, block, kernel, progress)
             redone += kernel.redone
             del kernel  # its memory is needed for the next block
-    except DamagedStoreError:
-        job.watch.check()  # what was replaced is not damaged
+    except (DamagedStoreError, InputError):
+        job.watch.check()  # what was replaced is not damaged, and the cure is another
         raise
     return redone
 

@@ -93,6 +93,9 @@ def average_groups(
 ) -> list[str]:
     """Average the models of each group, and store the averages in the ensemble.
 
+    The step of an average is the mean of its members' steps, rounded to a whole number; its epoch
+    is the mean of theirs, or unknown (NaN) where that of a member is.
+
     Parameters
     ----------
     ensemble : whose models, or some of them (`Ensemble.select`), are averaged; reference models
@@ -246,7 +249,7 @@ def _group(rows: pd.DataFrame, given: "pd.Series[Any] | None", name: str) -> Gro
         keys=rows.index.tolist(),
         weights=normalised_weights(weights, len(rows)),
         step=round(Fraction(sum(rows["step"].tolist()), len(rows))),
-        epoch=float(rows["epoch"].mean()),
+        epoch=float(rows["epoch"].mean(skipna=False)),
     )
 
 
@@ -274,9 +277,10 @@ def _refuse_doubles(ids: list[str]) -> None:
 
 
 def _refuse_others(ensemble: Ensemble, settings: Mapping[str, dict[str, Any]]) -> None:
-    there = set(open_ensemble(ensemble.path).models["run"])
+    now = open_ensemble(ensemble.path)
+    there = set(now.models["run"])
     for run_id, config in settings.items():
-        if run_id in there and not same_settings(ensemble.run(run_id).config, config):
+        if run_id in there and not same_settings(now.run(run_id).config, config):
             raise InputError(
                 f"Run {run_id!r} is there already and holds something else, or an average of other "
                 "models; choose another `name`, or replace it with restart=True (--restart)."

@@ -21,6 +21,7 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InputError
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
+from inpca.store.deletion import lost_root
 from inpca.store.files import (
     FULL,
     REFUSED,
@@ -33,7 +34,7 @@ from inpca.store.files import (
     where_writable,
 )
 from inpca.store.layout import CorruptChunk
-from inpca.store.run import SUFFIX, Run, lost_root, root_error
+from inpca.store.run import SUFFIX, Recording, Run, root_error
 from inpca.store.settings import setting_column
 
 _VERSION = f"inpca catalogue {schema.FORMAT_VERSION}\n".encode()
@@ -44,6 +45,7 @@ _SETTLED_NS = 2_000_000_000
 
 Entry = dict[str, Any]
 Stamp = list[int]
+Recordings = Mapping[str, Recording]
 
 
 class Catalogue:
@@ -51,10 +53,14 @@ class Catalogue:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[dict[str, Stamp], pd.DataFrame] | None = None
+        self._seen: tuple[dict[str, Stamp], pd.DataFrame, Recordings] | None = None
 
     def models(self) -> pd.DataFrame:
         """A copy of the models table as it is now; see `models_table`."""
+        return self.listing()[0]
+
+    def listing(self) -> tuple[pd.DataFrame, Recordings]:
+        """A copy of the models table as it is now, and the recordings of runs that it lists."""
         stamps = run_stamps(self._path / "runs")
         if self._seen is None or self._seen[0] != stamps:
             now = time.time_ns()
@@ -62,9 +68,17 @@ class Catalogue:
             table = models_table(entries)
             seen = {name: entry["stamp"] for name, entry in entries.items()}
             if not all(_is_settled(stamp, now) for stamp in seen.values()):
-                return table
-            self._seen = seen, table
-        return self._seen[1].copy()
+                return table, _recordings(entries)
+            self._seen = seen, table, _recordings(entries)
+        return self._seen[1].copy(), self._seen[2]
+
+
+def _recordings(entries: Mapping[str, Entry]) -> Recordings:
+    found = {}
+    for run_id, entry in entries.items():
+        n_checkpoints, columns, digest = entry["recording"]
+        found[run_id] = Recording(n_checkpoints, tuple(columns), digest)
+    return found
 
 
 def _is_settled(stamp: Stamp, now: int) -> bool:
@@ -74,8 +88,9 @@ def _is_settled(stamp: Stamp, now: int) -> bool:
 def read_entries(ensemble: Path) -> dict[str, Entry]:
     """What the models table needs of every committed run, by run id in sorted order.
 
-    An entry has ``stamp``, ``config`` and ``columns`` (step, epoch and metrics, lists). Where a run
-    is deleted or recorded anew while it is read, all is read again.
+    An entry has ``stamp``, ``config``, ``columns`` (step, epoch and metrics, lists) and
+    ``recording`` (see `Recording`, a list). Where a run is deleted or recorded anew while it is
+    read, all is read again.
     """
     for _ in range(_TIMES):
         stamps = run_stamps(ensemble / "runs")
@@ -168,7 +183,9 @@ def _read_entry(ensemble: Path, run_id: str, stamp: Stamp) -> Entry:
     run = Run(ensemble / "runs" / f"{run_id}{SUFFIX}")
     names = ["step", "epoch", *run.metric_names]
     columns = {name: run.column(name).tolist() for name in names}
-    return {"stamp": stamp, "config": run.config, "columns": columns}
+    now = run.recording
+    recording = [now.n_checkpoints, list(now.columns), now.digest]
+    return {"stamp": stamp, "config": run.config, "columns": columns, "recording": recording}
 
 
 def _load(path: Path) -> dict[str, Entry]:
@@ -195,7 +212,17 @@ def _is_entry(entry: Any) -> bool:
         return False
     columns = entry["columns"].values()
     known = isinstance(entry.get("config"), dict) and isinstance(entry.get("stamp"), list)
+    known = known and _is_recording(entry.get("recording"))
     return known and "step" in entry["columns"] and all(isinstance(one, list) for one in columns)
+
+
+def _is_recording(value: Any) -> bool:
+    """Whether it is what identifies a recording; an older inpca noted none."""
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    n_checkpoints, columns, digest = value
+    names = isinstance(columns, list) and all(isinstance(name, str) for name in columns)
+    return type(n_checkpoints) is int and names and isinstance(digest, str)
 
 
 def _save(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -8,7 +8,7 @@ from inpca import durable
 from inpca.errors import DamagedStoreError, InpcaError, InputError
 from inpca.reporting import Report
 from inpca.store.catalogue import catalogue_damage, find_runs, listed_runs
-from inpca.store.deletion import deleted_runs
+from inpca.store.deletion import deleted_runs, lost_root
 from inpca.store.embedding import check_embedding
 from inpca.store.files import Damage, file_lock, remove, sweep, take
 from inpca.store.group import METADATA, check_members, read_member, read_root, repeat_metadata
@@ -16,7 +16,7 @@ from inpca.store.layout import CorruptChunk
 from inpca.store.manifest import MANIFEST, read_manifest
 from inpca.store.matrix import check_matrix
 from inpca.store.replacement import half_replaced
-from inpca.store.run import LOST, SUFFIX, Run, cure, lost_root
+from inpca.store.run import LOST, SUFFIX, Run, cure
 from inpca.store.samples import read_sample_set
 from inpca.store.trajectories import check_trajectories
 

@@ -15,7 +15,6 @@ from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
 from inpca.store.files import damaged, remove
 from inpca.store.group import METADATA
-from inpca.store.run import SUFFIX, lost_root
 
 _FOLDER = "deleted"
 _RECORD = ".json"
@@ -36,7 +35,21 @@ def check_is_there(ensemble: Path, run_id: str) -> None:
 
 def run_path(ensemble: Path, run_id: str) -> Path:
     """The folder of a run."""
-    return ensemble / "runs" / f"{schema.check_run_id(run_id)}{SUFFIX}"
+    return ensemble / "runs" / f"{schema.check_run_id(run_id)}{schema.RUN_SUFFIX}"
+
+
+def lost_root(path: Path) -> bool:
+    """Whether something was committed to the run at `path` whose root `zarr.json` is gone.
+
+    The `zarr.json` of its arrays tell: they are written after the root's, and a run is deleted by
+    moving it away whole. What a writer left that never committed has none of them.
+    """
+    try:
+        committed = any((path / name / METADATA).exists() for name in os.listdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    # Looked at last: a first commit may have come between.
+    return committed and not (path / METADATA).exists()
 
 
 def record_deletion(ensemble: Path, run_id: str) -> None:
@@ -56,6 +69,14 @@ def forget_deletion(ensemble: Path, run_id: str) -> None:
 def was_deleted(ensemble: Path, run_id: str) -> bool:
     """Whether a run is gone because it was deleted on purpose."""
     return not run_path(ensemble, run_id).exists() and _record_path(ensemble, run_id).exists()
+
+
+def deletion_error(run_id: str) -> InputError:
+    """The error for a run that `was_deleted`."""
+    return InputError(
+        f"Run {run_id!r} was deleted, and its predictions with it; leave its models out "
+        "(select()), or record it again under that id."
+    )
 
 
 def deleted_runs(ensemble: Path) -> set[str]:

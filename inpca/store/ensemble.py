@@ -16,9 +16,15 @@ from inpca.persistence import naming_files
 from inpca.predictions import Kind
 from inpca.reporting import ProgressArgument, reporting
 from inpca.store import schema
-from inpca.store.catalogue import Catalogue
+from inpca.store.catalogue import Catalogue, Recordings
 from inpca.store.check import check_ensemble, tidy_ensemble
-from inpca.store.deletion import check_is_there, record_deletion, run_path, was_deleted
+from inpca.store.deletion import (
+    check_is_there,
+    deletion_error,
+    record_deletion,
+    run_path,
+    was_deleted,
+)
 from inpca.store.files import Damage, file_lock, remove, sweep, take
 from inpca.store.group import METADATA
 from inpca.store.manifest import (
@@ -31,7 +37,7 @@ from inpca.store.manifest import (
 )
 from inpca.store.predictions import Row, StoredPredictions
 from inpca.store.record import record_run
-from inpca.store.run import Run
+from inpca.store.run import Run, recorded_again
 from inpca.store.samples import (
     SampleSet,
     difference,
@@ -110,7 +116,8 @@ class Ensemble:
     """Many runs over the same sample sets; made by `create_ensemble` or `open_ensemble`.
 
     The whole ensemble is live: `runs` and `models` show what is committed when they are asked
-    for. A selection keeps the models it was made with.
+    for. A view, such as a selection, keeps the models it was made with, and refuses predictions of
+    a run that was recorded again since.
 
     Attributes
     ----------
@@ -120,7 +127,12 @@ class Ensemble:
     sample_sets : name → `SampleSet`
     """
 
-    def __init__(self, path: Path, models: pd.DataFrame | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        models: pd.DataFrame | None = None,
+        recordings: Recordings | None = None,
+    ) -> None:
         self.path = usable_path(path)
         manifest = read_manifest(self.path)
         self.n_classes = int(manifest["n_classes"])
@@ -130,6 +142,7 @@ class Ensemble:
             for name, expected in manifest["sample_sets"].items()
         }
         self._selected = models
+        self._recordings = recordings or {}  # of the runs of `models`
         self._catalogue = Catalogue(self.path)
 
     def __repr__(self) -> str:
@@ -147,9 +160,13 @@ class Ensemble:
 
         Columns run, checkpoint, kind, step, epoch, then the configuration, then the metrics.
         """
+        return self._listing()[0]
+
+    def _listing(self) -> tuple[pd.DataFrame, Recordings]:
+        """A copy of the models table, and the recordings that it is of."""
         if self._selected is not None:
-            return self._selected.copy()
-        return self._catalogue.models()
+            return self._selected.copy(), self._recordings
+        return self._catalogue.listing()
 
     @property
     def runs(self) -> list[str]:
@@ -171,10 +188,14 @@ class Ensemble:
         InputError
             For an expression that cannot be evaluated, unknown keys, or no model selected.
         """
-        models = self.models
+        models, recordings = self._listing()
         if not isinstance(query, str):
             self._refuse_deleted(models, query)
-        return Ensemble(self.path, select_rows(models, query))
+        return self._view(select_rows(models, query), recordings)
+
+    def _view(self, models: pd.DataFrame, recordings: Recordings) -> "Ensemble":
+        runs = {name: recordings[name] for name in set(models["run"]) if name in recordings}
+        return Ensemble(self.path, models, runs)
 
     def _refuse_deleted(self, models: pd.DataFrame, keys: Any) -> None:
         """Name a run that was deleted, where models of it are asked for by their keys."""
@@ -182,14 +203,14 @@ class Ensemble:
             if isinstance(key, str) and key not in models.index:
                 run_id = key.rpartition("/")[0]
                 if schema.is_run_id(run_id) and was_deleted(self.path, run_id):
-                    raise InputError(_gone(run_id))
+                    raise deletion_error(run_id)
                 return
 
     def with_references(self, *names: str) -> "Ensemble":
         """A view with reference models in front: ``"ignorance"``, ``"truth"`` (default: both)."""
-        return Ensemble(
-            self.path, add_references(self.models, names, self.sample_sets, self.n_classes)
-        )
+        models, recordings = self._listing()
+        with_them = add_references(models, names, self.sample_sets, self.n_classes)
+        return self._view(with_them, recordings)
 
     def predictions(self, sample_set: str = "train") -> StoredPredictions:
         """The log-probabilities of the models of this view on `sample_set`, to be read in blocks.
@@ -197,14 +218,16 @@ class Ensemble:
         Raises
         ------
         InputError
-            For an unknown sample set, or a run that was not recorded on it.
+            For an unknown sample set, a run that was not recorded on it, or one that was deleted
+            or recorded again since this view was made.
         """
         if sample_set not in self.sample_sets:
             raise InputError(
                 f"`sample_set` must be one of {', '.join(self.sample_sets)}, not {sample_set!r}."
             )
-        models = self.models
-        runs = {name: self.run(name) for name in sorted(set(models["run"])) if name[0] != "@"}
+        models, recordings = self._listing()
+        names = sorted(name for name in set(models["run"]) if name[0] != "@")
+        runs = {name: self._run(name, recordings) for name in names}
         rows = [
             Row(str(key), runs.get(run), int(checkpoint))
             for key, run, checkpoint in zip(models.index, models["run"], models["checkpoint"])
@@ -217,12 +240,20 @@ class Ensemble:
         Raises
         ------
         InputError
-            If there is no committed run `run_id`, or it was deleted.
+            If there is no committed run `run_id`, or it was deleted; if this is a view with models
+            of that run, which was recorded again since the view was made.
         """
+        return self._run(run_id, self._recordings)
+
+    def _run(self, run_id: str, recordings: Recordings) -> Run:
+        """The run, if it begins with what was recorded when its models were listed."""
         path = run_path(self.path, run_id)
         if was_deleted(self.path, run_id):
-            raise InputError(_gone(run_id))
-        return Run(path)
+            raise deletion_error(run_id)
+        run = Run(path)
+        if run_id in recordings and not run.holds(recordings[run_id]):
+            raise recorded_again(run_id, "this view was made", "make the view")
+        return run
 
     # -- recording --------------------------------------------------------------------------------
 
@@ -366,13 +397,6 @@ class Ensemble:
         """
         with naming_files(self.path):
             tidy_ensemble(self.path)
-
-
-def _gone(run_id: str) -> str:
-    return (
-        f"Run {run_id!r} was deleted, and its predictions with it; leave its models out "
-        "(select()), or record it again under that id."
-    )
 
 
 # -- making and opening ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inpca.errors import DamagedStoreError, InputError
+from inpca.errors import InpcaError, InputError
 from inpca.store.files import damaged
 from inpca.store.run import Run, contiguous, cure
 from inpca.store.samples import SampleSet
@@ -86,6 +86,8 @@ class StoredPredictions:
 
         Raises
         ------
+        InputError
+            If a run was deleted or recorded again since.
         DamagedStoreError
             If a checkpoint's file is missing, truncated, or does not match its checksum.
         """
@@ -131,7 +133,7 @@ class StoredPredictions:
         for run in {row.run.id: row.run for row in self._rows if row.run is not None}.values():
             try:
                 found[run.id] = run.digests(self._set.name).tobytes()
-            except (DamagedStoreError, OSError):
+            except (InpcaError, OSError):
                 found[run.id] = b""
         return found
 

@@ -4,8 +4,11 @@ What is committed is what the run's root `zarr.json` says in its consolidated me
 `writer.py` for how it comes there.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -16,8 +19,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
-from inpca.errors import DamagedStoreError, InputError
+from inpca.errors import DamagedStoreError, InpcaError, InputError
 from inpca.store import schema
+from inpca.store.deletion import deletion_error, lost_root, was_deleted
 from inpca.store.files import Damage, check_folder, damaged, open_file, read_bytes, read_chunk
 from inpca.store.group import METADATA, Root, check_inner, read_root
 from inpca.store.layout import (
@@ -34,9 +38,26 @@ from inpca.store.layout import (
 )
 from inpca.store.observables import ACTIVATIONS, RowArray, is_observable, of_layer, row_arrays
 
-SUFFIX = ".zarr"
+SUFFIX = schema.RUN_SUFFIX
 _ROWS = schema.CHECKPOINTS_PER_CHUNK
 _DAMAGES = 1000  # files of one array that a check names one by one
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What identifies the checkpoints that a run had once: appending to it changes nothing of it.
+
+    Attributes
+    ----------
+    n_checkpoints : number of checkpoints that were committed
+    columns : names of the columns that the run had
+    digest : of its configuration, and of these columns of these checkpoints: steps, metrics,
+        digests of the predictions
+    """
+
+    n_checkpoints: int
+    columns: tuple[str, ...]
+    digest: str
 
 
 class Run:
@@ -149,14 +170,15 @@ class Run:
         DamagedStoreError
             If its file is missing, damaged, or another's.
         """
-        parts = []
-        for number in range(self._n_parts):
-            try:
-                parts.append(self._read_part(name, number))
-            except CorruptChunk as error:
-                path = self.path / column_key(name, number, self._documents[name]["shape"])
-                raise self._damaged(path, error) from None
-        return np.concatenate(parts)
+        return np.concatenate([self._part(name, number) for number in range(self._n_parts)])
+
+    def _part(self, name: str, number: int) -> Array:
+        """The committed rows in one file of a column; DamagedStoreError for others."""
+        try:
+            return self._read_part(name, number)
+        except CorruptChunk as error:
+            path = self.path / column_key(name, number, self._documents[name]["shape"])
+            raise self._damaged(path, error) from None
 
     @property
     def _n_parts(self) -> int:
@@ -183,10 +205,63 @@ class Run:
         document = self._documents[name]
         return len(document["shape"]) == 1 or schema.is_checksums(name)
 
-    def _damaged(self, path: Path, error: object) -> DamagedStoreError:
-        """The error to raise for damage; a run that was recorded anew meanwhile looks like it."""
-        anew = "if the run was recorded anew while it was read, open it again; else "
-        return damaged(path, error, f"{anew if self.is_replaced else ''}{self._cure}")
+    def _damaged(self, path: Path, error: object) -> InpcaError:
+        """The error for damage; a run deleted or recorded again meanwhile looks like it."""
+        if not self.is_replaced:
+            return damaged(path, error, self._cure)
+        if schema.is_run_id(self.id) and was_deleted(path_of_ensemble(self.path), self.id):
+            return deletion_error(self.id)
+        try:
+            now = Run(self.path)
+            # Without an index, in format 1, nothing tells what the columns were.
+            again = self._root.index is None or not now.holds(self.recording)
+        except (InpcaError, OSError):  # gone, or damaged: nothing says that it was on purpose
+            anew = "if the run was recorded anew while it was read, open it again; else "
+            return damaged(path, error, f"{anew}{self._cure}")
+        return recorded_again(self.id) if again else damaged(path, error, self._cure)
+
+    # -- recording --------------------------------------------------------------------------------
+
+    @property
+    def recording(self) -> Recording:
+        """What identifies this recording of the run, as far as it goes; from the root alone.
+
+        In a run of format 1, which has no index, the columns are read.
+        """
+        names = tuple(name for name in self._root.arrays if self._is_column(name))
+        return Recording(self.n_checkpoints, names, self._identity(names, self.n_checkpoints))
+
+    def holds(self, recording: Recording) -> bool:
+        """Whether the run begins with `recording`: it is the same, or was appended to.
+
+        Raises
+        ------
+        DamagedStoreError
+            If it was appended to, and a column cannot be read.
+        """
+        known = set(recording.columns) <= self._root.arrays.keys()
+        if not known or recording.n_checkpoints > self.n_checkpoints:
+            return False
+        return self._identity(recording.columns, recording.n_checkpoints) == recording.digest
+
+    def _identity(self, names: Sequence[str], n_checkpoints: int) -> str:
+        """Digest of the first checkpoints, as they are in some columns, and the configuration."""
+        sums = {name: self._part_checksums(name, n_checkpoints) for name in names}
+        text = json.dumps([self.config, self.sample_sets, n_checkpoints, sums], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _part_checksums(self, name: str, n_checkpoints: int) -> list[int]:
+        """Checksum of the rows of the first checkpoints in each file of a column."""
+        shape = self._documents[name]["shape"]
+        found = []
+        for number in range(-(-n_checkpoints // _ROWS)):
+            start, stop = number * _ROWS, min((number + 1) * _ROWS, n_checkpoints)
+            whole = stop == min((number + 1) * _ROWS, self.n_checkpoints)
+            known = self._root.expected(column_key(name, number, shape)) if whole else None
+            if known is None:
+                known = rows_checksum(self._part(name, number)[: stop - start])
+            found.append(known)
+        return found
 
     @property
     def is_replaced(self) -> bool:
@@ -343,9 +418,7 @@ class Run:
             raise CorruptChunk(f"has {size} bytes, not {expected}")
         return file
 
-    def _shard_error(
-        self, sample_set: str, checkpoint: int, error: CorruptChunk
-    ) -> DamagedStoreError:
+    def _shard_error(self, sample_set: str, checkpoint: int, error: CorruptChunk) -> InpcaError:
         what = f"it holds run {self.id!r}, checkpoint {checkpoint}, sample set {sample_set!r}"
         return self._damaged(shard_path(self.path, sample_set, checkpoint), f"{error}; {what}")
 
@@ -425,20 +498,6 @@ class Run:
             raise CorruptChunk("is not what was recorded: its digest differs")
 
 
-def lost_root(path: Path) -> bool:
-    """Whether something was committed to the run at `path` whose root `zarr.json` is gone.
-
-    The `zarr.json` of its arrays tell: they are written after the root's, and a run is deleted by
-    moving it away whole. What a writer left that never committed has none of them.
-    """
-    try:
-        committed = any((path / name / METADATA).exists() for name in os.listdir(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    # Looked at last: a first commit may have come between.
-    return committed and not (path / METADATA).exists()
-
-
 def root_error(path: Path) -> DamagedStoreError:
     """The error for a run that `lost_root`."""
     run_id = path.name.removesuffix(SUFFIX)
@@ -446,6 +505,19 @@ def root_error(path: Path) -> DamagedStoreError:
 
 
 LOST = "is missing, though checkpoints were committed: their files are there"
+
+
+def path_of_ensemble(run: Path) -> Path:
+    """The folder of the ensemble that the run in the folder `run` belongs to."""
+    return run.parent.parent
+
+
+def recorded_again(run_id: str, since: str = "it was opened", again: str = "open it") -> InputError:
+    """The error for a run whose place another recording took."""
+    return InputError(
+        f"Run {run_id!r} was recorded again since {since}; {again} again, and compute again what "
+        "was made of the old recording."
+    )
 
 
 def cure(run_id: str) -> str:

@@ -52,6 +52,7 @@ def _by_name(*columns: Column) -> dict[str, Column]:
 
 
 # Scalars of a run: the last chunk is rewritten whole at every commit, 8 kB each.
+RUN_SUFFIX = ".zarr"  # of the folder of a run
 CHECKPOINTS_PER_CHUNK = 1024
 _CHECKPOINTS = f"{CHECKPOINTS_PER_CHUNK} checkpoints"
 

@@ -1,13 +1,17 @@
 """Choosing rows of the models table, and adding the reference models to it."""
 
 import math
+import operator
+import tokenize
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from inpca.checks import refuse_masked
 from inpca.errors import InputError
 from inpca.store.catalogue import check_key
 from inpca.store.predictions import IGNORANCE, REFERENCES
@@ -83,6 +87,62 @@ class _Typed:
         return self.key[1]
 
 
+class _Flags(pd.arrays.BooleanArray):
+    """Truth values of which some are missing, in a logic of two values.
+
+    A missing one differs from every value, as missing numbers and texts do, and does not hold.
+    """
+
+    def _two_valued(self) -> NDArray[np.bool_]:
+        return self.to_numpy(bool, na_value=False)
+
+    def _nullable(self) -> pd.arrays.BooleanArray:
+        return pd.arrays.BooleanArray(self._two_valued(), np.asarray(self.isna()))
+
+    def _cmp_method(self, other: Any, op: Any) -> NDArray[np.bool_]:
+        plain = other._nullable() if isinstance(other, _Flags) else other
+        compared = op(self._nullable(), plain)
+        found: NDArray[np.bool_] = compared.to_numpy(bool, na_value=op is operator.ne)
+        return found
+
+    def _logical_method(self, other: Any, op: Any) -> NDArray[np.bool_]:
+        plain = other._two_valued() if isinstance(other, _Flags) else other
+        found: NDArray[np.bool_] = op(self._two_valued(), plain)
+        return found
+
+    def __invert__(self) -> "_Flags":
+        truths = ~self._two_valued()
+        return _Flags(truths, np.zeros_like(truths))
+
+
+class _Whole(pd.arrays.IntegerArray):
+    """Integers of which some are missing: exact, and a missing one differs from every number."""
+
+    def _nullable(self) -> pd.arrays.IntegerArray:
+        values = self.to_numpy(np.dtype(self.dtype.name.lower()), na_value=0)
+        return pd.arrays.IntegerArray(values, np.asarray(self.isna()))
+
+    def _cmp_method(self, other: Any, op: Any) -> NDArray[np.bool_]:
+        compared = op(self._nullable(), other._nullable() if isinstance(other, _Whole) else other)
+        found: NDArray[np.bool_] = compared.to_numpy(bool, na_value=op is operator.ne)
+        return found
+
+    def _arith_method(self, other: Any, op: Any) -> Any:
+        result = op(self._nullable(), other._nullable() if isinstance(other, _Whole) else other)
+        return _whole(result) if pd.api.types.is_integer_dtype(result.dtype) else _floats(result)
+
+
+def _whole(values: Any) -> _Whole:
+    """Integers of pandas, some missing, as `_Whole`."""
+    plain = values.to_numpy(np.dtype(values.dtype.name.lower()), na_value=0)
+    return _Whole(plain, np.asarray(values.isna()))
+
+
+def _floats(values: Any) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
+    return found
+
+
 def _key(value: object) -> Key:
     return value.key if isinstance(value, _Typed) else setting_key(value)
 
@@ -90,16 +150,25 @@ def _key(value: object) -> Key:
 def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
     """`models`, its columns in `query` such that comparisons are exact and of one kind.
 
-    Integers that float64 cannot hold are compared as Python's own, and have no arithmetic. A
-    missing one is NaN, which like every missing number differs from all others.
+    Integers that float64 cannot hold are compared as Python's own; where the query calculates, with
+    integers of 64 bits. A missing one differs from all others, like every missing number, and so
+    does a missing truth value.
     """
     columns = {}
+    calculates = _calculates(query)
     for name in models.columns:
         column = models[name]
         if name not in query:
             continue
         if column.dtype == object and _mixes_kinds(column):
             columns[name] = column.map(_Typed, na_action="ignore")
+        elif column.dtype == "boolean":
+            truths = column.to_numpy(bool, na_value=False)
+            columns[name] = pd.Series(_Flags(truths, column.isna().to_numpy()), column.index)
+        elif calculates and column.dtype.kind in "iu" and isinstance(column.dtype, np.dtype):
+            continue
+        elif calculates and nullable_integers(column) and beyond_float64(column):
+            columns[name] = pd.Series(_whole(column.array), column.index)
         elif beyond_float64(column):
             values = column.astype(object)
             columns[name] = values.where(column.notna(), np.nan)
@@ -108,13 +177,26 @@ def _exact(models: pd.DataFrame, query: str) -> pd.DataFrame:
     return models.assign(**columns)
 
 
+def _calculates(query: str) -> bool:
+    """Whether there is arithmetic in an expression."""
+    try:
+        tokens = [token.string for token in tokenize.generate_tokens(StringIO(query).readline)]
+    except (tokenize.TokenError, SyntaxError):  # pandas will say what is wrong
+        return False
+    return not _ARITHMETIC.isdisjoint(tokens)
+
+
+_ARITHMETIC = {"+", "-", "*", "/", "//", "%", "**"}
+
+
 def _mixes_kinds(column: "pd.Series[Any]") -> bool:
     kinds = {isinstance(value, bool) for value in column.dropna()}
     return len(kinds) > 1
 
 
 def _by_values(models: pd.DataFrame, query: Any) -> pd.DataFrame:
-    values = np.asarray(query)
+    refuse_masked(query, "query")
+    values = _truth_values(query)
     if values.dtype == bool:
         if values.shape != (len(models),):
             raise InputError(
@@ -126,11 +208,33 @@ def _by_values(models: pd.DataFrame, query: Any) -> pd.DataFrame:
                 "`query` must have the index of ens.models; make it from ens.models of this view."
             )
         return models[values]
+    if values.size and values.dtype.kind in "iufc":
+        raise InputError(
+            f"`query` must be an expression, keys of models, or truth values, not numbers of type "
+            f"{values.dtype}; pass `query == 1` or `query.astype(bool)` for truth values."
+        )
     keys = [str(key) for key in values.ravel().tolist()]
     check_key(models, keys)
     if len(set(keys)) < len(keys):
         raise InputError("`query` must list each model once; it has duplicates.")
     return models.loc[keys]
+
+
+def _truth_values(query: Any) -> NDArray[Any]:
+    """`query` as an array; a missing truth value does not hold, as in an expression."""
+    values = np.asarray(query)
+    if values.dtype != object or not values.size:
+        return values
+    missing: NDArray[np.bool_] = np.asarray(pd.isna(values))
+    rest = values[~missing]
+    if rest.size and not all(isinstance(one, bool | np.bool_) for one in rest):
+        if missing.any():
+            raise InputError(
+                "`query` has missing entries (<NA>, NaN or None), "
+                f"{int(missing.sum()):,} of {values.size:,}; leave them out, or fill them."
+            )
+        return values
+    return np.where(missing, False, values).astype(bool)
 
 
 def add_references(

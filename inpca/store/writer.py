@@ -24,7 +24,7 @@ from inpca.errors import InputError
 from inpca.predictions import Kind
 from inpca.store import layout, schema
 from inpca.store.claim import sweep_beside
-from inpca.store.deletion import forget_deletion, record_deletion
+from inpca.store.deletion import forget_deletion, lost_root, record_deletion
 from inpca.store.files import (
     after_commit,
     commit_bytes,
@@ -50,7 +50,6 @@ from inpca.store.run import (
     Run,
     column_document,
     column_key,
-    lost_root,
     root_error,
     rows_checksum,
     shard_path,

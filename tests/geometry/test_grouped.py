@@ -192,3 +192,15 @@ def test_groups__have_mean_step_and_epoch_and_equal_weights():
     assert (large.name, small.name) == ("l", "s")
     (group,) = small.groups
     assert (group.step, group.epoch, group.weights.tolist()) == (12, 1.5, [0.5, 0.5])
+
+
+def test_epoch_of_an_average__is_unknown_where_that_of_a_member_is(tmp_path):
+    ensemble = inpca.create_ensemble(tmp_path / "e", sample_sets={"train": [0, 1]}, n_classes=2)
+    uniform = {"train": np.full((1, 2, 2), 0.5)}
+    for run_id, step, epoch in (("a", 0, np.nan), ("b", 5, 5.0), ("c", 0, 1.0), ("d", 1, 3.0)):
+        ensemble.add_run(run_id, uniform, step=[step], epoch=[epoch])
+    (all_of_them,) = inpca.average_groups(ensemble, {"all": ["a/0", "b/0", "c/0", "d/0"]})
+    (known,) = inpca.average_groups(ensemble, {"known": ["b/0", "c/0", "d/0"]})
+    assert ensemble.run(all_of_them).step.tolist() == [2]  # of 1.5
+    assert np.isnan(ensemble.run(all_of_them).epoch).tolist() == [True]
+    assert ensemble.run(known).epoch.tolist() == [3.0]
