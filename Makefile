@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# As many processes as there are cores: the tests are independent of one another.
-PYTEST := $(BIN)/python -m pytest -n auto
+# As many processes as there are cores: the tests are independent of one another. One that has
+# nothing left takes over from the others, or it would wait for the longest tests.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: demo test test-slow test-all lint docs bench clean
 .DEFAULT_GOAL := help

@@ -31,8 +31,17 @@ def scripts(page: Path) -> list[tuple[str, str]]:
     return joined
 
 
+# Half a minute each; the README and the other pages run in `make test`.
+LONG = ("tutorial", "inversion", "collectors", "sweeps")
+
+
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in LONG else [])
+        for page in PAGES
+        if blocks(page)
+    ],
 )
 def test_code_blocks__of_the_page_run(page: Path, tmp_path: Path) -> None:
     environment = os.environ | {

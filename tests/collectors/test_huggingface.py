@@ -175,7 +175,7 @@ class TooLarge(Plain):
         return super().forward(input_ids, labels)
 
 
-@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("restart", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_huggingface__a_search_for_the_batch_size_begins_the_run_again(tmp_path, data, restart):
     callback = RecorderCallback(tmp_path / "e", "a", sample_sets=fixed(data), restart=restart)
     options = {"auto_find_batch_size": True, "per_device_train_batch_size": 8}

@@ -438,6 +438,7 @@ def test_sweep__killed_and_restarted_gives_the_same_bytes(folder, workers):
     assert inpca.open_ensemble(folder / "e").check() == []
 
 
+@pytest.mark.slow
 def test_sweep__two_parts_at_once_lose_nothing(folder):
     sweep = sweep_of(folder, LONG)
     run_sweep(sweep, folder / "alone", workers=1)

@@ -43,6 +43,7 @@ def test_full_experiment__is_the_papers(example):
     assert (full.data.n_train, full.data.n_test) == (5_000, 1_000)
 
 
+@pytest.mark.slow
 def test_explained_stress__falls_with_the_number_of_initial_points(tmp_path, monkeypatch, capsys):
     words = [str(SCRIPT), "--output", str(tmp_path), "--inputs", "sloppy", *SHORT]
     monkeypatch.setattr(sys, "argv", words)

@@ -293,7 +293,7 @@ def test_series__is_matched_by_the_models_keys(small_ensemble: inpca.Ensemble) -
         ([np.inf] + [1] * 7, "but that of model 0 is inf"),
         ([0] * 8, "are all 0"),
         ([0] * 6 + [1, 1], "number of models with a weight above 0, which is 2, not 2"),
-        (["a"] * 8, "must be numbers"),
+        (["a"] * 8, "must be real numbers"),
         ("seed", "names a column, but these models have no table"),
     ],
     ids=["few", "negative", "nan", "infinite", "zero", "rank", "text", "column"],
