@@ -96,7 +96,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     # The ending stays: libraries choose a format by it.
     partial = partial_path(path).with_suffix(f".partial{path.suffix}")
     try:
-        os.close(os.open(partial, _NEW, 0o666))
+        os.close(_open_new(os.fspath(partial), 0))
         if path.exists():
             os.chmod(partial, stat.S_IMODE(path.stat().st_mode))
         yield partial
@@ -115,11 +115,15 @@ def write_result(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def _write_new(path: Path, data: bytes, sync: bool) -> None:
-    with open(os.open(path, _NEW, 0o666), "wb") as file:
+    with open(path, "wb", opener=_open_new) as file:
         file.write(data)
         if sync:
             file.flush()
             os.fsync(file.fileno())
+
+
+def _open_new(path: str, _: int) -> int:
+    return os.open(path, _NEW, 0o666)
 
 
 def _discard(partial: Path, path: Path | None, error: BaseException) -> None:

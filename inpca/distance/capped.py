@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from inpca.distance.divergences import FLOOR, LOG_FLOOR, Divergence, Reduction
 from inpca.errors import InputError
-from inpca.persistence import naming_files
+from inpca.persistence import naming_files, persistently
 from inpca.store.claim import door
 from inpca.store.ensemble import Ensemble
-from inpca.store.files import after_commit
 from inpca.store.matrix import TiledMatrix
 from inpca.store.schema import check_run_id
 from inpca.units import count
@@ -163,17 +162,28 @@ def note_capped(
     """
     if ensemble is None or (matrix is not None and not matrix.complete):
         return ""
+    with naming_files(ensemble.path if matrix is None else matrix.path):
+        found = persistently(lambda: _noted(ensemble, sample_set, divergence, floored, matrix))
+    return f"; {found.sentence()}"
+
+
+def _noted(
+    ensemble: Ensemble,
+    sample_set: str,
+    divergence: Divergence,
+    floored: int,
+    matrix: TiledMatrix | None,
+) -> CappedRuns:
+    """What is behind the capped contributions, noted with the matrix unless it is already."""
     if matrix is None:
-        with naming_files(ensemble.path):
-            return f"; {find_capped(ensemble, sample_set, divergence, floored).sentence()}"
+        return find_capped(ensemble, sample_set, divergence, floored)
     kept = read_capped(matrix)
-    with after_commit(matrix.path):  # the distances are finished
-        if kept is None or kept.floored != floored:
-            view = ensemble if matrix.models is None else ensemble.select(list(matrix.models.index))
-            kept = find_capped(view, sample_set, divergence, floored, _rows_capped(matrix))
-            with door(matrix.path):
-                TiledMatrix.open(matrix.path).update_attrs({CAPPED_RUNS: asdict(kept)})
-    return "" if kept is None else f"; {kept.sentence()}"
+    if kept is None or kept.floored != floored:
+        view = ensemble if matrix.models is None else ensemble.select(list(matrix.models.index))
+        kept = find_capped(view, sample_set, divergence, floored, _rows_capped(matrix))
+        with door(matrix.path):
+            TiledMatrix.open(matrix.path).update_attrs({CAPPED_RUNS: asdict(kept)})
+    return kept
 
 
 def _rows_capped(matrix: TiledMatrix) -> NDArray[np.bool_]:

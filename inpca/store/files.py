@@ -73,19 +73,23 @@ def open_file(path: Path) -> FileIO:
     Only regular files are opened: a pipe would wait for ever, a link could lead out of the store.
     """
     try:
-        descriptor = os.open(path, _READ)
+        file = open(path, "rb", buffering=0, opener=_open_to_read)  # noqa: SIM115
     except (FileNotFoundError, NotADirectoryError):
         raise CorruptChunk("is missing") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise CorruptChunk("is a symbolic link, which no store of inpca has") from None
-        if error.errno == errno.ENXIO:
+        if error.errno in (errno.ENXIO, errno.EISDIR):
             raise CorruptChunk("is no regular file") from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
         raise CorruptChunk("is no regular file")
-    return FileIO(descriptor, "r")
+    return file
+
+
+def _open_to_read(path: str, _: int) -> int:
+    return os.open(path, _READ)
 
 
 def check_folder(path: Path) -> None:

@@ -455,5 +455,9 @@ def run_ids(runs: Path) -> list[str]:
 
 def _write_all(path: Path, data: bytes) -> None:
     """Write a new file, not fsynced; truncated first if a killed writer left one."""
-    with open(os.open(path, _WRITE, 0o666), "wb") as file:
+    with open(path, "wb", opener=_open_there) as file:
         file.write(data)
+
+
+def _open_there(path: str, _: int) -> int:
+    return os.open(path, _WRITE, 0o666)
