@@ -27,6 +27,7 @@ from inpca.errors import InpcaError
 from inpca.store import catalogue
 from inpca.store import trajectories as stored
 from inpca.store.embedding import read_embedding, write_embedding
+from inpca.store.group import read_root, root_bytes
 from inpca.summary import check_ensemble, describe_ensemble
 from inpca.trajectories import load_trajectory_distances, trajectory_distances
 
@@ -365,8 +366,13 @@ def travelled(path: Path) -> None:
 
 
 def half_travelled(path: Path) -> None:
+    """As a call leaves them that was killed before its second matrix."""
     travelled(path)
-    shutil.rmtree(stored.open_trajectories(trajectories_place(path)).matrix_path(1))
+    place = trajectories_place(path)
+    shutil.rmtree(stored.open_trajectories(place).matrix_path(1))
+    root = read_root(place)
+    begun = {name: one for name, one in root.attributes.items() if name != stored.FINISHED}
+    (place / "zarr.json").write_bytes(root_bytes(root.arrays, begun, root.index))
 
 
 def trajectories_seen(path: Path) -> Any:

@@ -6,6 +6,7 @@ deleted, garbage or old at any time; where it may not be read or written, or the
 done without.
 """
 
+import errno
 import json
 import os
 import re
@@ -113,7 +114,7 @@ def _read_entries(ensemble: Path, stamps: Mapping[str, Stamp]) -> dict[str, Entr
         entries[run_id] = known
     settled = {name: e for name, e in entries.items() if _is_settled(e["stamp"], now)}
     if settled != cached and is_own(ensemble):
-        with where_writable((*REFUSED, *FULL)):
+        with where_writable((*REFUSED, *FULL, errno.EIO, errno.ESTALE)):
             _save(ensemble / "catalogue", settled)
     return entries
 

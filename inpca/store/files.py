@@ -153,7 +153,7 @@ def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
 
     Parameters
     ----------
-    without : numbers of the errors after which the caller does without; a disk that is `FULL` is
+    without : numbers of the errors after which the caller does without; one that is not `REFUSED` is
         told in the log as well, since what comes next may need it
     """
     try:
@@ -161,7 +161,7 @@ def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
     except OSError as error:
         if error.errno not in without:
             raise
-        if error.errno in FULL:
+        if error.errno not in REFUSED:
             _log.warning("%s: %s; gone on without writing it", error.filename, error.strerror)
 
 
