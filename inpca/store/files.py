@@ -153,8 +153,8 @@ def where_writable(without: Collection[int] = REFUSED) -> Iterator[None]:
 
     Parameters
     ----------
-    without : numbers of the errors after which the caller does without; one that is not `REFUSED` is
-        told in the log as well, since what comes next may need it
+    without : numbers of the errors after which the caller does without; those that are not
+        `REFUSED` are logged, since what comes next may need it
     """
     try:
         yield
