@@ -397,7 +397,6 @@ def delete_run(path: Path) -> None:
     made = opened(path)
     if "a" in made.runs:
         made.delete_run("a")
-    made.tidy()
 
 
 def list_models(path: Path) -> None:
